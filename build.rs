@@ -1,0 +1,2 @@
+//! Builds the guest toolbox.
+fn main() {}

@@ -1,0 +1,238 @@
+//! What the launcher asks of the namespace helper, and what it answers.
+//!
+//! The two share a `SOCK_SEQPACKET` pair: one message is one datagram of JSON, at most [`MAX_MESSAGE`] bytes long.
+//! Descriptors (a command's standard streams) travel beside a request. When the launcher's end closes, the helper
+//! ends, and with it every process and namespace that it made.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::witness::Listener;
+
+/// The longest message in bytes: below the kernel's default `net.core.wmem_default` of 212,992.
+pub const MAX_MESSAGE: usize = 160 * 1024;
+
+/// The net namespace that the launcher itself runs in: never made, never configured. Only the witness's loopback
+/// listeners live there, and a bottle under the breach `no-network-namespace`.
+pub const REAL: &str = "real";
+
+/// Net namespaces, the wires between them, and the listeners in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lab {
+    /// The net namespaces.
+    pub nets: Vec<Net>,
+    /// The veth pairs between them.
+    pub links: Vec<Link>,
+    /// The witness's listeners.
+    pub listeners: Vec<Placed>,
+}
+
+/// One net namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Net {
+    /// Its name in the lab.
+    pub name: String,
+    /// Whether it has IPv6 at all.
+    pub ipv6: bool,
+    /// Whether it forwards packets between its interfaces.
+    pub forward: bool,
+    /// Its addresses besides those of loopback.
+    pub addresses: Vec<Address>,
+    /// Its routes besides those that the addresses bring.
+    pub routes: Vec<Route>,
+    /// `/proc/sys/net` settings: a path below that folder, and a value.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// An address on an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// The interface.
+    pub interface: String,
+    /// The address.
+    pub address: IpAddr,
+    /// The prefix length in bits.
+    pub prefix: u8,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The destination; `0.0.0.0/0` and `::/0` are the default routes.
+    pub destination: IpAddr,
+    /// The prefix length in bits.
+    pub prefix: u8,
+    /// The next hop; none: on the link.
+    pub via: Option<IpAddr>,
+    /// The interface.
+    pub interface: String,
+}
+
+/// A veth pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// One end.
+    pub a: End,
+    /// The other.
+    pub b: End,
+}
+
+/// One end of a veth pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    /// The net namespace.
+    pub net: String,
+    /// The interface's name there.
+    pub interface: String,
+}
+
+/// A listener and the net namespace it listens in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placed {
+    /// The net namespace, or [`REAL`].
+    pub net: String,
+    /// The listener.
+    pub listener: Listener,
+    /// Whether the lab stands without it: its failure to bind is reported, and no error.
+    pub optional: bool,
+}
+
+/// The bottle's walls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bottle {
+    /// The net namespace it lives in, or [`REAL`] under a breach.
+    pub net: String,
+    /// Its host name.
+    pub hostname: String,
+    /// The names in its `/etc/hosts`, besides `localhost`.
+    pub hosts: Vec<(IpAddr, String)>,
+    /// Variables of every command.
+    pub env: BTreeMap<String, String>,
+    /// Folders and files of the host, shown inside.
+    pub mounts: Vec<Mount>,
+    /// Whether files in it can be executed; always, but under a breach.
+    pub executable: bool,
+    /// Whether the filter on system calls is on; always, but under a breach.
+    pub seccomp: bool,
+    /// Whether a command may make user namespaces; never, but under a breach.
+    pub user_namespaces: bool,
+    /// Capabilities (names such as `NET_RAW`) that its commands have over the bottle's net namespace; none, but
+    /// under a breach.
+    pub capabilities: Vec<String>,
+}
+
+/// A folder or file of the host, shown inside a bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// The path on the host.
+    pub source: String,
+    /// The path in the bottle.
+    pub target: String,
+    /// Whether the bottle may write there.
+    pub writable: bool,
+}
+
+/// A process for the helper to start. Its standard streams are the three descriptors beside the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Process {
+    /// A prober outside the bottle, in this net namespace: it sends the controls.
+    Prober {
+        /// The net namespace.
+        net: String,
+    },
+    /// The bundle's init, PID 1 of its own PID namespace.
+    Init {
+        /// The net namespace.
+        net: String,
+        /// Its environment: `BOTTLE_DAEMONS` and the daemons' own variables.
+        env: BTreeMap<String, String>,
+    },
+    /// A bottle; its first process is the session.
+    Bottle(Bottle),
+}
+
+/// What the launcher asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Make the lab and start its witness, whose standard streams are beside this request. The first request,
+    /// sent once. Answer: [`Reply::Built`].
+    Build {
+        /// What to make.
+        lab: Lab,
+    },
+    /// Start a process. Answers: [`Reply::Started`], and [`Reply::Exited`] when it ends.
+    Start {
+        /// Unique number chosen by the launcher.
+        id: u32,
+        /// What to start.
+        process: Process,
+    },
+    /// Send a signal to a process that was started.
+    Signal {
+        /// The process.
+        id: u32,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Read a net namespace's state from outside. Answer: [`Reply::Observed`].
+    Observe {
+        /// The net namespace.
+        net: String,
+    },
+}
+
+/// What the helper answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// The helper has its user, mount and PID namespaces.
+    Ready,
+    /// The lab stands and its witness listens.
+    Built {
+        /// The inode number of each net namespace.
+        inodes: BTreeMap<String, u64>,
+        /// Each listener's address, ports known.
+        listening: BTreeMap<u32, SocketAddr>,
+        /// Optional listeners that could not be made, and why.
+        absent: BTreeMap<u32, String>,
+    },
+    /// A process runs.
+    Started {
+        /// Its number.
+        id: u32,
+    },
+    /// A process has ended.
+    Exited {
+        /// Its number.
+        id: u32,
+        /// Its exit code, or 128 + the signal that killed it.
+        code: i32,
+    },
+    /// The content of files below `/proc/self/net`, read in that namespace.
+    Observed {
+        /// The net namespace.
+        net: String,
+        /// File name → content, cut at 16 KiB.
+        files: BTreeMap<String, String>,
+    },
+    /// A request failed. After a failed [`Request::Build`] the helper ends.
+    Failed {
+        /// What was being done, such as `unshare a user namespace`.
+        what: String,
+        /// The errno of the failing system call, 0 if none.
+        errno: i32,
+    },
+}

@@ -1,0 +1,225 @@
+//! What the launcher asks of a prober, and what the prober answers.
+//!
+//! The launcher writes one [`Batch`] as one line of JSON to the prober's standard input. The prober answers with
+//! [`Line`]s of JSON: one [`Line::Hello`], then per attempt one [`Line::Done`] in the order in which they end, then
+//! [`Line::Bye`]. All of it is annotation: what a witness saw decides.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Nonce;
+
+/// All attempts that one prober makes, in one exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Sent back in [`Line::Hello`]: shows that the answer belongs to this batch.
+    pub token: Nonce,
+    /// What the prober may dial.
+    pub fuse: Fuse,
+    /// The attempts. All of them run at the same time.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What a prober may dial besides loopback. It refuses everything else, whatever an attempt says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fuse {
+    /// Anything, provided that the prober's own network namespace has one of these inode numbers. An empty
+    /// list leaves loopback alone.
+    Namespaces(Vec<u64>),
+    /// Exactly these addresses, wherever the prober runs: the target's namespace is not known beforehand.
+    Addresses(Vec<SocketAddr>),
+}
+
+/// One try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    /// Unique in the batch.
+    pub id: u32,
+    /// The token to deliver.
+    pub nonce: Nonce,
+    /// How long to try, in milliseconds.
+    pub patience_ms: u32,
+    /// What to do.
+    pub action: Action,
+}
+
+/// The one thing that an attempt does. One guest module each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// Connect over TCP, send the nonce, read the answer.
+    Tcp(Target),
+    /// Send the nonce in one UDP datagram, wait for the answer.
+    Udp(Target),
+    /// Say that the prober ran; dials nothing.
+    Idle,
+}
+
+/// Where an attempt goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// An address in any spelling that a client accepts (`127.0.0.1`, `::ffff:127.0.0.1`, `2130706433`), or a name
+    /// that the bottle's own `/etc/hosts` or the rules for `localhost` resolve.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// One line of a prober's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Line {
+    /// The prober runs.
+    Hello {
+        /// The toolbox's [`crate::VERSION`].
+        version: String,
+        /// The batch's token.
+        token: Nonce,
+        /// The inode number of the prober's network namespace, where it can be read.
+        netns: Option<u64>,
+    },
+    /// An attempt waits for the outside: a listener is up on `address`.
+    Ready {
+        /// The attempt.
+        id: u32,
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// An attempt has ended.
+    Done {
+        /// The attempt.
+        id: u32,
+        /// What the prober says happened.
+        word: Word,
+        /// How long it took, in microseconds.
+        took_us: u64,
+    },
+    /// Every attempt has ended.
+    Bye {
+        /// How many [`Line::Done`] there were.
+        attempts: u32,
+    },
+}
+
+/// What a prober says of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// How it ended.
+    pub how: How,
+    /// The errno behind it, if a system call failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<i32>,
+    /// The local address that was used, where one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<SocketAddr>,
+    /// The address dialled, once a name or a spelling had been resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialled: Option<IpAddr>,
+    /// Anything else worth telling, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Word {
+    /// A word with nothing but how the attempt ended.
+    pub fn new(how: How) -> Self {
+        Self { how, errno: None, local: None, dialled: None, detail: None }
+    }
+}
+
+/// How an attempt ended, as its client saw it.
+///
+/// The errnos behind each are those of Linux; see `connect(2)`, `ip(7)`, `udp(7)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// An answer with the attempt's nonce came back.
+    Answered,
+    /// The connection was established; no answer came.
+    Connected,
+    /// A datagram or frame left without an error; no answer came.
+    Sent,
+    /// `ECONNREFUSED` or `ECONNRESET`: a closed port, or a firewall that says so.
+    Refused,
+    /// `ENETUNREACH`, `EHOSTUNREACH`, `EADDRNOTAVAIL`, `EINVAL` from a blackhole route: no way there.
+    Unreachable,
+    /// `EACCES` or `EPERM`: a route or a policy forbids it.
+    Prohibited,
+    /// Nothing came back in time.
+    TimedOut,
+    /// The socket itself could not be made: `EPERM`, `EACCES`, `EAFNOSUPPORT`, `EPROTONOSUPPORT`.
+    SocketDenied,
+    /// The name has no address in there.
+    NotResolved,
+    /// The proxy answered that it will not.
+    DeniedByProxy,
+    /// The fuse kept the prober from dialling.
+    Fused,
+    /// The guest lacks what the attempt needs, or something unforeseen failed.
+    Failed,
+}
+
+impl How {
+    /// All of them, in the order of the declaration.
+    pub const ALL: [Self; 12] = [
+        Self::Answered,
+        Self::Connected,
+        Self::Sent,
+        Self::Refused,
+        Self::Unreachable,
+        Self::Prohibited,
+        Self::TimedOut,
+        Self::SocketDenied,
+        Self::NotResolved,
+        Self::DeniedByProxy,
+        Self::Fused,
+        Self::Failed,
+    ];
+
+    /// The word used in definitions and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Connected => "connected",
+            Self::Sent => "sent",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Prohibited => "prohibited",
+            Self::TimedOut => "timed-out",
+            Self::SocketDenied => "socket-denied",
+            Self::NotResolved => "not-resolved",
+            Self::DeniedByProxy => "denied-by-proxy",
+            Self::Fused => "fused",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether the client believes that something got through.
+    pub fn claims_reach(self) -> bool {
+        matches!(self, Self::Answered | Self::Connected)
+    }
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_how_is_written_as_serde_writes_it() {
+        for how in How::ALL {
+            assert_eq!(serde_json::to_string(&how).unwrap(), format!("\"{how}\""));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a witness is told, and what it reports.
+//!
+//! One witness process serves every listener of a lab. It writes [`Event`]s as lines of JSON to its standard output
+//! and reads [`Order`]s as lines of JSON from its standard input; the end of its input ends it.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Nonce;
+
+/// What a listener listens with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// A TCP listener.
+    Tcp,
+    /// A UDP socket.
+    Udp,
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A listener for the witness to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Unique in the lab.
+    pub id: u32,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// Where it listens. Port 0: any free one, reported in [`Event::Listening`].
+    pub address: SocketAddr,
+}
+
+/// What the witness is asked to do. Each order is one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    /// Handle whatever is pending on any socket, then answer with [`Event::Drained`].
+    Drain,
+}
+
+/// Who came, where from, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sighting {
+    /// The listener that saw it.
+    pub listener: u32,
+    /// The sender's address as the listener saw it; none for sockets without one.
+    pub peer: Option<SocketAddr>,
+    /// Microseconds since the witness started.
+    pub at_us: u64,
+}
+
+/// What the witness reports. Each event is one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// A listener is up.
+    Listening {
+        /// The listener.
+        listener: u32,
+        /// Its address, the port known.
+        address: SocketAddr,
+    },
+    /// A connection was accepted. Its nonce, if it sends one, comes as [`Event::Saw`].
+    Accepted {
+        /// Who and when.
+        sighting: Sighting,
+        /// The connection, unique per witness.
+        connection: u64,
+    },
+    /// A nonce arrived.
+    Saw {
+        /// Who and when.
+        sighting: Sighting,
+        /// The nonce.
+        nonce: Nonce,
+        /// The connection it came over, if any.
+        connection: Option<u64>,
+    },
+    /// Everything that had arrived before the order has been reported.
+    Drained {
+        /// Per listener, how many packets or connections the kernel threw away (`sk_drops`); 0 when sound.
+        lost: Vec<Lost>,
+    },
+}
+
+/// What a listener lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// The listener.
+    pub listener: u32,
+    /// Packets or connections dropped by the kernel before the witness could see them, or dropped by the witness
+    /// itself because too many were open.
+    pub drops: u64,
+}

@@ -1,0 +1,5 @@
+//! Probes: what they are, how they are found, judged and run.
+
+pub mod definition;
+pub mod outcome;
+pub mod verdict;

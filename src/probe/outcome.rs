@@ -1,0 +1,110 @@
+//! What a run found, as plain data: the only thing that reports are made of.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::definition::{Expect, Severity};
+use super::verdict::{Said, Verdict};
+
+/// One run of selected probes against one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunOutcome {
+    /// The backend, such as `namespace`.
+    pub backend: String,
+    /// The breach that was made, if any.
+    pub breach: Option<String>,
+    /// The probes, sorted by name.
+    pub probes: Vec<ProbeOutcome>,
+    /// What the run cost.
+    pub cost: Cost,
+    /// What the outside saw of the bottle and a reader should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One probe's outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProbeOutcome {
+    /// Its name, the file's stem.
+    pub name: String,
+    /// Its title.
+    pub title: String,
+    /// Why it exists.
+    pub why: String,
+    /// How bad a leak would be.
+    pub severity: Severity,
+    /// The worst of its attempts' verdicts.
+    pub verdict: Verdict,
+    /// A leak that is known, and where it is documented: passes, but shows amber.
+    pub known_leak: Option<String>,
+    /// Its attempts, in the order of the definition.
+    pub attempts: Vec<AttemptOutcome>,
+    /// From its first attempt's start to its last one's end.
+    #[serde(serialize_with = "crate::report::json::micros")]
+    pub took: Duration,
+}
+
+/// One attempt's outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AttemptOutcome {
+    /// What was tried, such as `tcp to host-loopback:discard as 127.0.0.1`.
+    pub what: String,
+    /// What the definition expects.
+    pub expect: Expect,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The control that stands behind it, such as `host (127.0.0.1:51423) reached it before and after`.
+    pub control: Option<String>,
+    /// What the prober said.
+    pub said: Option<Said>,
+}
+
+/// What a run cost, by phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Lab and bottle up.
+    #[serde(serialize_with = "crate::report::json::micros")]
+    pub launch: Duration,
+    /// Leading and trailing controls, as far as nothing else ran beside them.
+    #[serde(serialize_with = "crate::report::json::micros")]
+    pub controls: Duration,
+    /// The batch of attempts.
+    #[serde(serialize_with = "crate::report::json::micros")]
+    pub attempts: Duration,
+    /// Judging.
+    #[serde(serialize_with = "crate::report::json::micros")]
+    pub judge: Duration,
+    /// Bottle and lab gone.
+    #[serde(serialize_with = "crate::report::json::micros")]
+    pub teardown: Duration,
+}
+
+/// What a reader needs to know of an outcome at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// As it should be.
+    Pass,
+    /// A known, referenced leak.
+    KnownLeak,
+    /// Leaked, or an expectation is not met; also a known leak that is gone.
+    Fail,
+    /// It cannot be told.
+    Error,
+    /// Not tried here.
+    Skip,
+}
+
+impl ProbeOutcome {
+    /// The outcome at a glance.
+    pub fn standing(&self) -> Standing {
+        match (&self.verdict, &self.known_leak) {
+            (Verdict::Leaked { .. }, Some(_)) => Standing::KnownLeak,
+            (Verdict::Reached | Verdict::Contained { .. }, Some(_)) => Standing::Fail,
+            (Verdict::Reached | Verdict::Contained { .. }, None) => Standing::Pass,
+            (Verdict::Leaked { .. } | Verdict::Unreached { .. }, _) => Standing::Fail,
+            (Verdict::Inconclusive { .. }, _) => Standing::Error,
+            (Verdict::Skipped { .. }, _) => Standing::Skip,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Verdicts as a terminal matrix, JUnit and JSON.
