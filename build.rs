@@ -1,2 +1,104 @@
-//! Builds the guest toolbox.
-fn main() {}
+//! Builds the guest toolbox, a static Linux program, and hands its path to the library for embedding.
+//!
+//! The guest has its own target folder, shared by every profile of the host, so that it is built once. On a host
+//! that is not Linux, or with `CLAUDE_BOTTLE_TOOLBOX=PATH`, nothing is built here: the library then takes the
+//! toolbox from that path when a bottle is launched.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the outer cargo tells this script and the inner cargo must not hear. `CARGO_HOME`, `CARGO_MAKEFLAGS` (the
+/// job server) and the network settings go through.
+const SCRUBBED: &[&str] = &[
+    "CARGO",
+    "CARGO_BUILD_RUSTC",
+    "CARGO_BUILD_RUSTDOC",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_BUILD_TARGET_DIR",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_ENCODED_RUSTDOCFLAGS",
+    "CARGO_INCREMENTAL",
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_PRIMARY_PACKAGE",
+    "CARGO_TARGET_DIR",
+    "DEBUG",
+    "HOST",
+    "NUM_JOBS",
+    "OPT_LEVEL",
+    "OUT_DIR",
+    "PROFILE",
+    "RUSTC",
+    "RUSTC_LINKER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTDOC",
+    "RUSTDOCFLAGS",
+    "RUSTFLAGS",
+    "TARGET",
+];
+
+/// Beginnings of further variables that the inner cargo must not hear.
+const SCRUBBED_BEGINNINGS: &[&str] =
+    &["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_", "CARGO_PROFILE_", "DEP_"];
+
+fn main() -> anyhow::Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=CLAUDE_BOTTLE_TOOLBOX");
+    println!("cargo::rustc-check-cfg=cfg(embedded_toolbox)");
+
+    if env::var("CARGO_CFG_TARGET_OS")? != "linux" {
+        return Ok(());
+    }
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    for watched in ["guest", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(watched).display());
+    }
+    let toolbox = build_toolbox(&root)?;
+    println!("cargo::rustc-env=CLAUDE_BOTTLE_EMBEDDED_TOOLBOX={}", toolbox.display());
+    println!("cargo::rustc-cfg=embedded_toolbox");
+    Ok(())
+}
+
+fn build_toolbox(root: &Path) -> anyhow::Result<PathBuf> {
+    let target = env::var("TARGET")?;
+    let target_dir = guest_target_dir()?;
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut inner = Command::new(cargo);
+    inner
+        .current_dir(root)
+        .args(["build", "--package", "claude-bottle-guest", "--bin", "toolbox"])
+        .args(["--profile", "guest", "--locked", "--target", &target])
+        .arg("--target-dir")
+        .arg(&target_dir);
+    for (name, _) in env::vars_os() {
+        let scrub = name.to_str().is_some_and(|name| {
+            SCRUBBED.contains(&name)
+                || SCRUBBED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        });
+        if scrub {
+            inner.env_remove(name);
+        }
+    }
+    // A static program runs in a root file system that holds nothing else.
+    inner.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let output = inner.output()?;
+    anyhow::ensure!(
+        output.status.success(),
+        "the guest toolbox does not build (cargo: {}):\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(target_dir.join(target).join("guest").join("toolbox"))
+}
+
+/// `target/toolbox`, found from `OUT_DIR` (`target/[TRIPLE/]PROFILE/build/PACKAGE-HASH/out`): the only variable
+/// that knows where the outer cargo puts things. The marker `CACHEDIR.TAG` is at the top of every target folder.
+fn guest_target_dir() -> anyhow::Result<PathBuf> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let top = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    Ok(top.unwrap_or(&out).join("toolbox"))
+}

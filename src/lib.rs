@@ -22,3 +22,4 @@
 pub mod host;
 pub mod probe;
 pub mod report;
+pub mod toolbox;

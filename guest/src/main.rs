@@ -1,2 +1,28 @@
-//! The toolbox.
-fn main() {}
+//! The toolbox: one static Linux program, many roles.
+//!
+//! | role | where it runs | what it does |
+//! |---|---|---|
+//! | `helper` | beside the launcher | makes user, net, mount and PID namespaces, and everything in them |
+//! | `session` | in a bottle, as PID 1 or attached | starts commands, carries their streams |
+//! | `prober` | in a bottle, or at a control's place | makes attempts |
+//! | `witness` | in the lab | records every nonce that arrives |
+//! | `init` | in a bundle, as PID 1 | starts, supervises and stops the daemons |
+//! | `supervise` | in a bundle | asks the init for the daemons' states |
+//! | `unpack` | in a bottle | unpacks a tar stream |
+//! | `say` | in a bottle | prints two words and exits with a code |
+//! | `version` | anywhere | prints the version |
+
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("the toolbox is a Linux program");
+    std::process::exit(2);
+}
+
+#[cfg(target_os = "linux")]
+mod roles;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    roles::main()
+}

@@ -1,0 +1,34 @@
+//! Which role is asked for.
+
+use std::process::ExitCode;
+
+/// Runs the role that the program's name (`supervise`) or its first argument asks for.
+pub(crate) fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let name = arguments.next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+    let role = if name == "supervise" { Some(name) } else { arguments.next() };
+    let rest: Vec<String> = arguments.collect();
+    match role.as_deref() {
+        Some("say") => say(&rest),
+        Some("version") => {
+            println!("{}", claude_bottle_protocol::VERSION);
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("toolbox: unknown role; see the documentation of claude-bottle");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `say OUT ERR CODE`: OUT on standard output, ERR on standard error, CODE as the exit code.
+fn say(arguments: &[String]) -> ExitCode {
+    let [out, err, code] = arguments else {
+        eprintln!("toolbox: say OUT ERR CODE");
+        return ExitCode::from(2);
+    };
+    println!("{out}");
+    eprintln!("{err}");
+    ExitCode::from(code.parse().unwrap_or(2))
+}
