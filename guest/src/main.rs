@@ -20,7 +20,17 @@ fn main() {
 }
 
 #[cfg(target_os = "linux")]
+mod failure;
+#[cfg(target_os = "linux")]
+mod helper;
+#[cfg(target_os = "linux")]
+mod prober;
+#[cfg(target_os = "linux")]
 mod roles;
+#[cfg(target_os = "linux")]
+mod sys;
+#[cfg(target_os = "linux")]
+mod witness;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

@@ -1,5 +1,6 @@
 //! Which role is asked for.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 /// Runs the role that the program's name (`supervise`) or its first argument asks for.
@@ -10,6 +11,8 @@ pub(crate) fn main() -> ExitCode {
     let role = if name == "supervise" { Some(name) } else { arguments.next() };
     let rest: Vec<String> = arguments.collect();
     match role.as_deref() {
+        Some("helper") => crate::helper::run(&rest),
+        Some("prober") => crate::prober::run(),
         Some("say") => say(&rest),
         Some("version") => {
             println!("{}", claude_bottle_protocol::VERSION);
@@ -31,4 +34,17 @@ fn say(arguments: &[String]) -> ExitCode {
     println!("{out}");
     eprintln!("{err}");
     ExitCode::from(code.parse().unwrap_or(2))
+}
+
+/// The bundle's init with `env` as its environment, as PID 1.
+pub(crate) fn init(_env: &BTreeMap<String, String>) -> ExitCode {
+    println!("init | no daemons selected");
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// The session of a bottle whose walls stand.
+pub(crate) fn session() -> ExitCode {
+    ExitCode::FAILURE
 }

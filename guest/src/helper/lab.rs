@@ -1,0 +1,228 @@
+//! Makes a lab: net namespaces, the wires between them, and the witness's listeners in them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::linux::fs::MetadataExt as _;
+use std::time::Duration;
+
+use claude_bottle_protocol::helper::{End, Lab, Net, Placed, REAL};
+use nix::sched::{CloneFlags, setns, unshare};
+use serde::{Deserialize, Serialize};
+
+use super::netlink::{self, Netlink};
+use crate::failure::{Doing as _, Failure};
+use crate::witness::listener::Socket;
+
+/// How long both ends of every wire may take to come up. Measured: well below a millisecond.
+const WIRES_UP: Duration = Duration::from_secs(2);
+/// How long to wait between two looks at them.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
+
+/// What the maker of a lab tells the helper; the net namespaces' descriptors travel beside it, in the same order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// Name and inode number of each net namespace.
+    pub(crate) nets: Vec<(String, u64)>,
+    /// Each listener's address.
+    pub(crate) listening: BTreeMap<u32, SocketAddr>,
+    /// Optional listeners that could not be made.
+    pub(crate) absent: BTreeMap<u32, String>,
+}
+
+/// A lab that stands: the namespaces live as long as their descriptors.
+pub(crate) struct Standing {
+    /// What to tell the helper.
+    pub(crate) made: Made,
+    /// The namespaces.
+    pub(crate) nets: Vec<OwnedFd>,
+    /// The listeners.
+    pub(crate) sockets: Vec<(u32, Socket)>,
+}
+
+/// One net namespace under construction.
+struct Site<'a> {
+    net: &'a Net,
+    namespace: OwnedFd,
+    inode: u64,
+    netlink: Netlink,
+    /// Interface names; the number of each is its index here plus one.
+    interfaces: Vec<String>,
+}
+
+/// Makes `lab`. The calling process must have one thread and capabilities in its user namespace; it ends in the last
+/// net namespace made.
+pub(crate) fn make(lab: &Lab) -> Result<Standing, Failure> {
+    let mut listeners = Listeners::default();
+    // First, while this process is still in the net namespace that it was started in.
+    listeners.open(lab, REAL)?;
+    let mut sites = Vec::new();
+    for net in &lab.nets {
+        sites.push(Site::make(net)?);
+    }
+    wire(lab, &mut sites)?;
+    for site in &mut sites {
+        site.furnish()?;
+    }
+    for site in &mut sites {
+        site.await_wires()?;
+    }
+    for site in &sites {
+        if lab.listeners.iter().any(|placed| placed.net == site.net.name) {
+            setns(site.namespace.as_fd(), CloneFlags::CLONE_NEWNET)
+                .doing(|| format!("enter the net namespace {}", site.net.name))?;
+            listeners.open(lab, &site.net.name)?;
+        }
+    }
+    let nets = sites.iter().map(|site| (site.net.name.clone(), site.inode)).collect();
+    let Listeners { listening, absent, sockets } = listeners;
+    Ok(Standing {
+        made: Made { nets, listening, absent },
+        nets: sites.into_iter().map(|site| site.namespace).collect(),
+        sockets,
+    })
+}
+
+/// Makes the veth pairs, each from its first end's namespace.
+fn wire(lab: &Lab, sites: &mut [Site<'_>]) -> Result<(), Failure> {
+    for link in &lab.links {
+        let (a, b) = (number(sites, &link.a)?, number(sites, &link.b)?);
+        let peer = sites[b.0]
+            .namespace
+            .try_clone()
+            .doing(|| "copy a namespace's descriptor".into())?;
+        let request = netlink::veth(
+            (&link.a.interface, a.1),
+            (&link.b.interface, b.1, peer.as_fd()),
+        );
+        sites[a.0].netlink.apply(vec![request])?;
+    }
+    Ok(())
+}
+
+/// The site that an end is in, and the number its interface gets there.
+fn number(sites: &mut [Site<'_>], end: &End) -> Result<(usize, u32), Failure> {
+    let index = sites
+        .iter()
+        .position(|site| site.net.name == end.net)
+        .ok_or_else(|| Failure::new(format!("wire the net namespace {}: no such", end.net)))?;
+    let interfaces = &mut sites[index].interfaces;
+    interfaces.push(end.interface.clone());
+    Ok((index, u32::try_from(interfaces.len()).unwrap_or(u32::MAX)))
+}
+
+impl<'a> Site<'a> {
+    fn make(net: &'a Net) -> Result<Self, Failure> {
+        unshare(CloneFlags::CLONE_NEWNET).doing(|| "unshare a net namespace".into())?;
+        let namespace =
+            File::open("/proc/self/ns/net").doing(|| "open the new net namespace".into())?;
+        let inode = namespace.metadata().doing(|| "read the net namespace's inode".into())?.st_ino();
+        let site = Self {
+            net,
+            namespace: namespace.into(),
+            inode,
+            netlink: Netlink::open()?,
+            interfaces: vec!["lo".into()],
+        };
+        site.write_sysctls()?;
+        Ok(site)
+    }
+
+    /// Before any interface exists, so that each inherits the right defaults.
+    fn write_sysctls(&self) -> Result<(), Failure> {
+        let off = if self.net.ipv6 { "0" } else { "1" };
+        let forward = if self.net.forward { "1" } else { "0" };
+        let own = [
+            ("ipv6/conf/all/disable_ipv6", off),
+            ("ipv6/conf/default/disable_ipv6", off),
+            ("ipv6/conf/lo/disable_ipv6", off),
+            ("ipv6/conf/default/accept_dad", "0"),
+            ("ipv6/conf/all/forwarding", forward),
+            ("ipv4/ip_forward", forward),
+            // The host's own choice is inherited otherwise, and would decide what a breach shows.
+            ("ipv4/conf/all/rp_filter", "0"),
+            ("ipv4/conf/default/rp_filter", "0"),
+            // Every refused datagram is answered, however many there are.
+            ("ipv4/icmp_ratelimit", "0"),
+            ("ipv6/icmp/ratelimit", "0"),
+        ];
+        let wanted = self.net.sysctls.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in own.into_iter().chain(wanted) {
+            match std::fs::write(format!("/proc/sys/net/{key}"), value) {
+                // A kernel without IPv6 has no such switch.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                written => written.doing(|| format!("set net.{}", key.replace('/', ".")))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the interfaces up and gives them addresses and routes.
+    fn furnish(&mut self) -> Result<(), Failure> {
+        let mut requests: Vec<_> =
+            (1..).zip(&self.interfaces).map(|(index, _)| netlink::up(index)).collect();
+        for address in &self.net.addresses {
+            requests.push(netlink::address(self.index(&address.interface)?, address));
+        }
+        for route in &self.net.routes {
+            requests.push(netlink::route(self.index(&route.interface)?, route));
+        }
+        self.netlink.apply(requests)
+    }
+
+    fn index(&self, interface: &str) -> Result<u32, Failure> {
+        let index = self.interfaces.iter().position(|known| known == interface);
+        let index = index.ok_or_else(|| {
+            Failure::new(format!("find the interface {interface} in {}", self.net.name))
+        })?;
+        Ok(u32::try_from(index + 1).unwrap_or(u32::MAX))
+    }
+
+    /// A veth carries nothing until both ends are up; a packet sent before is lost.
+    fn await_wires(&mut self) -> Result<(), Failure> {
+        let looks = WIRES_UP.as_micros() / LOOK_AGAIN.as_micros();
+        for (index, name) in (1..).zip(&self.interfaces) {
+            if index == netlink::LOOPBACK {
+                continue;
+            }
+            let mut looks = looks;
+            while !self.netlink.is_up(index)? {
+                looks -= 1;
+                if looks == 0 {
+                    let net = &self.net.name;
+                    return Err(Failure::new(format!("wait for {name} in {net} to come up")));
+                }
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Listeners {
+    listening: BTreeMap<u32, SocketAddr>,
+    absent: BTreeMap<u32, String>,
+    sockets: Vec<(u32, Socket)>,
+}
+
+impl Listeners {
+    /// Opens those of `net`, which this process must be in.
+    fn open(&mut self, lab: &Lab, net: &str) -> Result<(), Failure> {
+        for Placed { listener, optional, .. } in lab.listeners.iter().filter(|p| p.net == net) {
+            let opened = Socket::open(listener).and_then(|socket| Ok((socket.address()?, socket)));
+            match opened {
+                Ok((address, socket)) => {
+                    self.listening.insert(listener.id, address);
+                    self.sockets.push((listener.id, socket));
+                }
+                Err(failure) if *optional => {
+                    self.absent.insert(listener.id, failure.to_string());
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! The namespace helper: makes user, net, mount and PID namespaces and everything in them, for a launcher that has
+//! many threads and perhaps no privilege.
+//!
+//! Two processes. The outer one enters a user namespace and makes the PID namespace; the inner one, its PID 1, does
+//! the work. When the launcher dies the kernel kills the outer one (parent-death signal), then the inner one, then
+//! all that is in its PID namespace; the net namespaces go with their last descriptor.
+
+mod bottle;
+mod identity;
+mod lab;
+mod netlink;
+mod seccomp;
+mod server;
+
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getppid, pipe};
+
+use claude_bottle_protocol::helper::Reply;
+
+use crate::failure::{Doing as _, Failure};
+use crate::sys::{descriptors, fork};
+
+/// `helper PARENT`: serves the launcher with process id PARENT over the socket on standard input.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let Some(parent) = arguments.first().and_then(|pid| pid.parse().ok()).map(Pid::from_raw)
+    else {
+        eprintln!("toolbox: helper PARENT, with a seqpacket socket as standard input");
+        return ExitCode::from(2);
+    };
+    match outer(parent) {
+        Ok(code) => code,
+        Err(failure) => {
+            tell(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn outer(parent: Pid) -> Result<ExitCode, Failure> {
+    die_with(parent)?;
+    identity::enter_user_namespace()?;
+    // The kernel clears it when credentials change.
+    die_with(parent)?;
+    let rest = CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    unshare(rest).doing(|| "unshare PID, mount, IPC and UTS namespaces".into())?;
+    let (lifeline, held) = pipe().doing(|| "make a pipe".into())?;
+    let inner = fork::run(move || {
+        drop(held);
+        // Between fork and prctl the outer one may have died: then the lifeline has hung up.
+        let armed = prctl::set_pdeathsig(Signal::SIGKILL);
+        if armed.is_err() || hung_up(&lifeline) {
+            return ExitCode::FAILURE;
+        }
+        match server::serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                tell(&failure);
+                ExitCode::FAILURE
+            }
+        }
+    })
+    .doing(|| "fork".into())?;
+    loop {
+        match waitpid(inner, None) {
+            Err(nix::Error::EINTR) => {}
+            Ok(WaitStatus::Exited(_, 0)) => return Ok(ExitCode::SUCCESS),
+            Ok(_) | Err(_) => return Ok(ExitCode::FAILURE),
+        }
+    }
+}
+
+/// Has the kernel kill this process when the thread that started it ends, and checks that it has not yet.
+fn die_with(parent: Pid) -> Result<(), Failure> {
+    prctl::set_pdeathsig(Signal::SIGKILL).doing(|| "set the parent-death signal".into())?;
+    if getppid() != parent {
+        return Err(Failure::new("find the launcher alive: it is gone"));
+    }
+    Ok(())
+}
+
+fn hung_up(lifeline: &std::os::fd::OwnedFd) -> bool {
+    let mut fds = [PollFd::new(lifeline.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Tells the launcher over the socket, which may be gone.
+fn tell(failure: &Failure) {
+    let reply = Reply::Failed { what: failure.what.clone(), errno: failure.errno };
+    if let Ok(bytes) = serde_json::to_vec(&reply) {
+        let _ = send(0, &bytes, MsgFlags::MSG_NOSIGNAL);
+    }
+}
+
+/// The control socket, taken from standard input once.
+fn control() -> Result<std::os::fd::OwnedFd, Failure> {
+    descriptors::inherited(0).doing(|| "find the control socket on standard input".into())
+}

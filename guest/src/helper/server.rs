@@ -1,0 +1,308 @@
+//! The helper's inner process: PID 1 of the lab's PID namespace. It carries out the launcher's requests one by one.
+//!
+//! It stays in the launcher's own net namespace, where it does nothing: that is where the loopback controls start
+//! from, and what a bottle without a net namespace of its own would be in.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::process::ExitCode;
+
+use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, REAL, Reply, Request};
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{SigSet, Signal, SigmaskHow, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair,
+};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::lab::{self, Made};
+use super::{bottle, control};
+use crate::failure::{Doing as _, Failure};
+use crate::sys::{descriptors, fork};
+
+/// The files below `/proc/self/net` that tell what a net namespace is like.
+const OBSERVED: &[&str] =
+    &["dev", "route", "ipv6_route", "if_inet6", "fib_trie", "tcp", "tcp6", "udp", "udp6", "unix"];
+/// How much of each is handed over, in bytes.
+const OBSERVED_LENGTH: usize = 12 * 1024;
+
+struct Server {
+    control: OwnedFd,
+    own_pid_namespace: File,
+    nets: BTreeMap<String, OwnedFd>,
+    running: BTreeMap<i32, u32>,
+}
+
+/// Serves until the launcher's end of the control socket closes.
+pub(super) fn serve() -> Result<(), Failure> {
+    let control = control()?;
+    set_up_mounts()?;
+    let own_pid_namespace =
+        File::open("/proc/self/ns/pid").doing(|| "open the PID namespace".into())?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None)
+        .doing(|| "block SIGCHLD".into())?;
+    let signals =
+        SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .doing(|| "make a signal descriptor".into())?;
+    let mut server =
+        Server { control, own_pid_namespace, nets: BTreeMap::new(), running: BTreeMap::new() };
+    server.reply(&Reply::Ready)?;
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let mut fds = [
+            PollFd::new(server.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::Error::EINTR) => continue,
+            answered => answered.doing(|| "poll".into())?,
+        };
+        let (asked, ended) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
+        if ended {
+            let _ = signals.read_signal();
+            server.reap()?;
+        }
+        if asked && !server.answer(&mut buffer)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Mounts made here stay here; `/proc` shows this PID namespace, and its `sys/net` can be written to.
+fn set_up_mounts() -> Result<(), Failure> {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .doing(|| "make the mounts private".into())?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // Refused where the present /proc is masked, as in a container: that one then has to do.
+    let _ = mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>);
+    Ok(())
+}
+
+impl Server {
+    /// Reads and carries out one request; false at the end.
+    fn answer(&mut self, buffer: &mut [u8]) -> Result<bool, Failure> {
+        let (length, descriptors) = descriptors::receive(self.control.as_fd(), buffer)
+            .doing(|| "read a request".into())?;
+        if length == 0 {
+            return Ok(false);
+        }
+        let request: Request = serde_json::from_slice(&buffer[..length])
+            .map_err(|error| Failure::new(format!("understand a request: {error}")))?;
+        let done = match request {
+            Request::Build { lab } => return self.build(&lab, descriptors).map(|()| true),
+            Request::Start { id, process } => self.start(id, process, descriptors),
+            Request::Signal { id, signal } => self.signal(id, signal),
+            Request::Observe { net } => self.observe(&net),
+        };
+        if let Err(Failure { what, errno }) = done {
+            self.reply(&Reply::Failed { what, errno })?;
+        }
+        Ok(true)
+    }
+
+    fn reply(&self, reply: &Reply) -> Result<(), Failure> {
+        let bytes = serde_json::to_vec(reply)
+            .map_err(|error| Failure::new(format!("write a reply: {error}")))?;
+        send(self.control.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)
+            .doing(|| "send a reply".into())?;
+        Ok(())
+    }
+
+    /// A child makes the lab and becomes its witness: it is in the right namespaces and has the sockets already.
+    fn build(&mut self, lab: &Lab, descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
+        let streams = three(descriptors)?;
+        let (mine, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .doing(|| "make a socket pair".into())?;
+        let plan = lab.clone();
+        fork::run(move || {
+            let standing = match lab::make(&plan) {
+                Ok(standing) => standing,
+                Err(failure) => {
+                    hand_over(&theirs, &Err((failure.what, failure.errno)), &[]);
+                    return ExitCode::FAILURE;
+                }
+            };
+            hand_over(&theirs, &Ok(standing.made), &standing.nets);
+            drop((theirs, standing.nets));
+            match descriptors::become_standard(streams) {
+                Ok(()) => crate::witness::serve(standing.sockets),
+                Err(_) => ExitCode::FAILURE,
+            }
+        })
+        .doing(|| "fork".into())?;
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let (length, nets) = descriptors::receive(mine.as_fd(), &mut buffer)
+            .doing(|| "hear from the lab's maker".into())?;
+        let made: Result<Made, (String, i32)> = serde_json::from_slice(&buffer[..length])
+            .map_err(|_| Failure::new("hear from the lab's maker: it died"))?;
+        let Made { nets: names, listening, absent } =
+            made.map_err(|(what, errno)| Failure { what, errno })?;
+        let inodes = names.iter().cloned().collect();
+        self.nets = names.into_iter().map(|(name, _)| name).zip(nets).collect();
+        self.reply(&Reply::Built { inodes, listening, absent })
+    }
+
+    fn start(
+        &mut self,
+        id: u32,
+        process: Process,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let streams = three(descriptors)?;
+        let pid = match process {
+            Process::Prober { net } => {
+                let net = self.net(&net)?;
+                fork::run(move || {
+                    let entered = enter(net.as_ref()).and_then(|()| keep_only(streams));
+                    run_role(entered, crate::prober::run)
+                })
+            }
+            Process::Init { net, env } => {
+                let net = self.net(&net)?;
+                self.in_new_pid_namespace(move || {
+                    let entered = enter(net.as_ref()).and_then(|()| keep_only(streams));
+                    run_role(entered, || crate::roles::init(&env))
+                })?
+            }
+            Process::Bottle(walls) => {
+                let net = self.net(&walls.net)?;
+                self.in_new_pid_namespace(move || {
+                    let entered = enter(net.as_ref())
+                        .and_then(|()| keep_only(streams))
+                        .and_then(|()| bottle::enclose(&walls));
+                    run_role(entered, crate::roles::session)
+                })?
+            }
+        }
+        .doing(|| "fork".into())?;
+        self.running.insert(pid.as_raw(), id);
+        self.reply(&Reply::Started { id })
+    }
+
+    /// Forks into a new PID namespace, without this process' later children following.
+    fn in_new_pid_namespace(
+        &self,
+        child: impl FnOnce() -> ExitCode,
+    ) -> Result<nix::Result<Pid>, Failure> {
+        unshare(CloneFlags::CLONE_NEWPID).doing(|| "unshare a PID namespace".into())?;
+        let forked = fork::run(child);
+        setns(self.own_pid_namespace.as_fd(), CloneFlags::CLONE_NEWPID)
+            .doing(|| "return to the PID namespace".into())?;
+        Ok(forked)
+    }
+
+    /// The descriptor of a net namespace; none for the one we are in.
+    fn net(&self, name: &str) -> Result<Option<OwnedFd>, Failure> {
+        if name == REAL {
+            return Ok(None);
+        }
+        let net = self.nets.get(name);
+        let net = net.ok_or_else(|| Failure::new(format!("find the net namespace {name}")))?;
+        net.try_clone().map(Some).doing(|| "copy a namespace's descriptor".into())
+    }
+
+    fn signal(&self, id: u32, signal: i32) -> Result<(), Failure> {
+        let signal = Signal::try_from(signal).doing(|| format!("send signal {signal}"))?;
+        match self.running.iter().find(|(_, running)| **running == id) {
+            Some((pid, _)) => {
+                kill(Pid::from_raw(*pid), signal).doing(|| format!("send {signal}"))
+            }
+            // It has ended; its Exited is on its way.
+            None => Ok(()),
+        }
+    }
+
+    /// A child looks, since this process could not come back from another net namespace.
+    fn observe(&self, name: &str) -> Result<(), Failure> {
+        let net = self.net(name)?;
+        let (control, name) = (self.control.as_raw_fd(), name.to_owned());
+        fork::run(move || {
+            if enter(net.as_ref()).is_err() {
+                return ExitCode::FAILURE;
+            }
+            let read = |file: &&str| {
+                let bytes = std::fs::read(format!("/proc/self/net/{file}")).ok()?;
+                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(OBSERVED_LENGTH)]);
+                Some(((*file).to_owned(), text.into_owned()))
+            };
+            let files = OBSERVED.iter().filter_map(read).collect();
+            tell(control, &Reply::Observed { net: name, files })
+        })
+        .doing(|| "fork".into())?;
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Result<(), Failure> {
+        loop {
+            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return Ok(()),
+                Ok(_) | Err(nix::Error::EINTR) => continue,
+                Err(errno) => return Err(errno).doing(|| "wait for a child".into()),
+            };
+            if let Some(id) = self.running.remove(&pid.as_raw()) {
+                self.reply(&Reply::Exited { id, code })?;
+            }
+        }
+    }
+}
+
+/// The standard streams that come beside a request.
+fn three(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; 3], Failure> {
+    descriptors.try_into().map_err(|got: Vec<_>| {
+        Failure::new(format!("start a process: three descriptors are needed, {} came", got.len()))
+    })
+}
+
+fn enter(net: Option<&OwnedFd>) -> Result<(), Failure> {
+    let Some(net) = net else { return Ok(()) };
+    setns(net.as_fd(), CloneFlags::CLONE_NEWNET).doing(|| "enter a net namespace".into())
+}
+
+fn keep_only(streams: [OwnedFd; 3]) -> Result<(), Failure> {
+    descriptors::become_standard(streams).doing(|| "take the standard streams".into())?;
+    descriptors::close_all_others().doing(|| "close all other descriptors".into())
+}
+
+fn run_role(entered: Result<(), Failure>, role: impl FnOnce() -> ExitCode) -> ExitCode {
+    match entered {
+        Ok(()) => role(),
+        Err(failure) => {
+            eprintln!("cannot {failure}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn hand_over(socket: &OwnedFd, made: &Result<Made, (String, i32)>, nets: &[OwnedFd]) {
+    let Ok(bytes) = serde_json::to_vec(made) else { return };
+    let raw: Vec<RawFd> = nets.iter().map(|net| net.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
+    let slices = [IoSlice::new(&bytes)];
+    // A failure shows on the other side as a maker that died.
+    let _ = sendmsg::<()>(socket.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL, None);
+}
+
+fn tell(control: RawFd, reply: &Reply) -> ExitCode {
+    let Ok(bytes) = serde_json::to_vec(reply) else { return ExitCode::FAILURE };
+    match send(control, &bytes, MsgFlags::MSG_NOSIGNAL) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

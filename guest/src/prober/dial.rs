@@ -1,0 +1,130 @@
+//! What every dialling attempt shares: the target's addresses, the fuse, the socket, waiting, and errnos in words.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::time::Instant;
+
+use claude_bottle_protocol::prober::{How, Target, Word};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockname, socket,
+};
+
+use super::{Means, address};
+
+/// Tries each address that `target` means until one answers; tells how the last one ended, or the first that got
+/// anywhere.
+pub(super) fn each_address(
+    target: &Target,
+    means: &Means,
+    mut attempt: impl FnMut(SocketAddr) -> Word,
+) -> Word {
+    let mut told = Word::new(How::NotResolved);
+    for ip in address::resolve(&target.host) {
+        let address = SocketAddr::new(ip, target.port);
+        let word = if means.guard.permits(address) {
+            attempt(address)
+        } else {
+            Word { detail: Some(format!("the fuse forbids {address}")), ..Word::new(How::Fused) }
+        };
+        let word = Word { dialled: Some(ip), ..word };
+        if word.how == How::Answered {
+            return word;
+        }
+        if !told.how.claims_reach() {
+            told = word;
+        }
+    }
+    told
+}
+
+/// A socket connected to `address`, or why there is none.
+pub(super) fn connected(
+    kind: SockType,
+    address: SocketAddr,
+    until: Instant,
+) -> Result<OwnedFd, Word> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, kind, flags, None).map_err(socket_word)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) => return Ok(socket),
+        Err(Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(errno_word(errno)),
+    }
+    if !wait(&socket, PollFlags::POLLOUT, until) {
+        return Err(Word::new(How::TimedOut));
+    }
+    match pending_error(&socket) {
+        None => Ok(socket),
+        Some(errno) => Err(errno_word(errno)),
+    }
+}
+
+/// Waits until `socket` is ready for `what`, or has failed; false when `until` comes first.
+pub(super) fn wait(socket: &OwnedFd, what: PollFlags, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        // Rounded up: a wait of zero would spin for the last millisecond.
+        let left = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        let mut fds = [PollFd::new(socket.as_fd(), what)];
+        match poll(&mut fds, PollTimeout::from(left)) {
+            Ok(0) if Instant::now() >= until => return false,
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// The error that the kernel holds for `socket`, taken.
+pub(super) fn pending_error(socket: &OwnedFd) -> Option<Errno> {
+    let errno = nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::SocketError);
+    errno.ok().filter(|errno| *errno != 0).map(Errno::from_raw)
+}
+
+/// The local address of `socket`.
+pub(super) fn local(socket: &OwnedFd) -> Option<SocketAddr> {
+    let storage = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
+    if let Some(v4) = storage.as_sockaddr_in() {
+        return Some((v4.ip(), v4.port()).into());
+    }
+    storage.as_sockaddr_in6().map(|v6| (v6.ip(), v6.port()).into())
+}
+
+/// `socket(2)` failed.
+pub(super) fn socket_word(errno: Errno) -> Word {
+    let how = match errno {
+        Errno::EPERM
+        | Errno::EACCES
+        | Errno::EAFNOSUPPORT
+        | Errno::EPROTONOSUPPORT
+        | Errno::ESOCKTNOSUPPORT
+        | Errno::ENOSYS => How::SocketDenied,
+        _ => How::Failed,
+    };
+    Word { errno: Some(errno as i32), ..Word::new(how) }
+}
+
+/// `connect(2)`, `send(2)` or `recv(2)` failed.
+pub(super) fn errno_word(errno: Errno) -> Word {
+    let how = match errno {
+        Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::EPIPE => How::Refused,
+        // EINVAL: a blackhole route. EADDRNOTAVAIL: no local address that could go there.
+        Errno::ENETUNREACH
+        | Errno::EHOSTUNREACH
+        | Errno::EADDRNOTAVAIL
+        | Errno::ENETDOWN
+        | Errno::EHOSTDOWN
+        | Errno::EAFNOSUPPORT
+        | Errno::EINVAL => How::Unreachable,
+        Errno::EACCES | Errno::EPERM => How::Prohibited,
+        Errno::ETIMEDOUT => How::TimedOut,
+        _ => How::Failed,
+    };
+    Word { errno: Some(errno as i32), ..Word::new(how) }
+}

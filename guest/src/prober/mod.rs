@@ -1,0 +1,180 @@
+//! The prober: makes every attempt of a batch at the same time, one thread each, and tells how each ended.
+//!
+//! Threads rather than one poll loop, since a guest's network may ignore `O_NONBLOCK`: an attempt that does not
+//! come back in time is given up, and the others are not held up by it.
+
+mod address;
+mod dial;
+mod fuse;
+mod tcp;
+mod udp;
+
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, How, Line, Word};
+
+use self::fuse::Guard;
+
+/// The longest batch in bytes.
+const LONGEST_BATCH: u64 = 16 * 1024 * 1024;
+/// How many attempts run at the same time; further ones wait for one to end.
+const AT_ONCE: usize = 384;
+/// A thread's stack in bytes.
+const STACK: usize = 64 * 1024;
+/// How much longer than its patience an attempt may block before it is given up.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What every attempt may use.
+#[derive(Clone)]
+pub(crate) struct Means {
+    guard: Arc<Guard>,
+}
+
+/// An attempt that has ended.
+struct Done {
+    id: u32,
+    word: Word,
+    took: Duration,
+}
+
+/// An attempt on its way, shared between the threads.
+type Queue = Arc<Mutex<std::vec::IntoIter<Attempt>>>;
+
+/// Reads a batch from standard input, makes its attempts, writes lines to standard output.
+pub(crate) fn run() -> ExitCode {
+    let mut line = String::new();
+    let read = io::stdin().lock().take(LONGEST_BATCH).read_line(&mut line);
+    let batch: Batch = match read.map_err(serde_json::Error::io).and_then(|_| serde_json::from_str(&line))
+    {
+        Ok(batch) => batch,
+        Err(error) => {
+            eprintln!("prober: no batch on standard input: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    drop(line);
+    match make(batch) {
+        // Without waiting for threads that are stuck in a system call.
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            eprintln!("prober: {error}");
+            std::process::exit(1)
+        }
+    }
+}
+
+fn make(batch: Batch) -> io::Result<()> {
+    let netns = fuse::own_namespace();
+    let mut out = io::stdout().lock();
+    let hello =
+        Line::Hello { version: claude_bottle_protocol::VERSION.into(), token: batch.token, netns };
+    say(&mut out, &hello)?;
+    out.flush()?;
+
+    let means = Means { guard: Arc::new(Guard::new(batch.fuse, netns)) };
+    let mut pending: Vec<(u32, Duration)> = Vec::new();
+    let mut longest = Duration::ZERO;
+    for attempt in &batch.attempts {
+        let patience = Duration::from_millis(u64::from(attempt.patience_ms));
+        pending.push((attempt.id, patience));
+        longest = longest.max(patience);
+    }
+    let rounds = u32::try_from(batch.attempts.len().div_ceil(AT_ONCE)).unwrap_or(u32::MAX);
+    let until = Instant::now() + (longest + GRACE).saturating_mul(rounds.max(1));
+
+    let (sender, receiver) = mpsc::channel();
+    start(batch.attempts, &means, &sender)?;
+    drop(sender);
+    let attempts = collect(&mut out, &receiver, &mut pending, until)?;
+    say(&mut out, &Line::Bye { attempts })?;
+    out.flush()
+}
+
+/// Starts as many threads as are of use; each takes attempts off the queue until it is empty.
+fn start(attempts: Vec<Attempt>, means: &Means, sender: &Sender<Done>) -> io::Result<()> {
+    let threads = attempts.len().min(AT_ONCE);
+    let queue: Queue = Arc::new(Mutex::new(attempts.into_iter()));
+    for started in 0..threads {
+        let (queue, means, sender) = (Arc::clone(&queue), means.clone(), sender.clone());
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            while let Some(attempt) = take(&queue) {
+                let begun = Instant::now();
+                let word = attempt_one(&attempt, &means);
+                let done = Done { id: attempt.id, word, took: begun.elapsed() };
+                if sender.send(done).is_err() {
+                    return;
+                }
+            }
+        });
+        match thread {
+            Ok(_) => {}
+            // A limit on threads: those that there are do the work.
+            Err(_) if started > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn take(queue: &Queue) -> Option<Attempt> {
+    queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
+}
+
+/// Writes results as they come; what has not come by `until` is given up.
+fn collect(
+    out: &mut impl io::Write,
+    receiver: &Receiver<Done>,
+    pending: &mut Vec<(u32, Duration)>,
+    until: Instant,
+) -> io::Result<u32> {
+    let mut attempts = 0;
+    while !pending.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(Done { id, word, took }) => {
+                pending.retain(|(pending, _)| *pending != id);
+                attempts += 1;
+                say(out, &done(id, word, took))?;
+                // All that is there goes out in one write.
+                while let Ok(Done { id, word, took }) = receiver.try_recv() {
+                    pending.retain(|(pending, _)| *pending != id);
+                    attempts += 1;
+                    say(out, &done(id, word, took))?;
+                }
+                out.flush()?;
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    for (id, patience) in pending.drain(..) {
+        let word = Word {
+            detail: Some("still blocked in a system call when it was given up".into()),
+            ..Word::new(How::TimedOut)
+        };
+        attempts += 1;
+        say(out, &done(id, word, patience + GRACE))?;
+    }
+    Ok(attempts)
+}
+
+fn done(id: u32, word: Word, took: Duration) -> Line {
+    Line::Done { id, word, took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX) }
+}
+
+fn say(out: &mut impl io::Write, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}
+
+fn attempt_one(attempt: &Attempt, means: &Means) -> Word {
+    let until = Instant::now() + Duration::from_millis(u64::from(attempt.patience_ms));
+    match &attempt.action {
+        Action::Tcp(target) => tcp::attempt(target, &attempt.nonce, until, means),
+        Action::Udp(target) => udp::attempt(target, &attempt.nonce, until, means),
+        Action::Idle => Word::new(How::Answered),
+    }
+}

@@ -1,0 +1,65 @@
+//! File descriptors that arrive over a socket, and those a process starts with.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// The most descriptors that one message brings.
+const MOST: usize = 64;
+
+/// Receives one message and the descriptors beside it. An empty message is the end.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; MOST]);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = control {
+            // SAFETY: the kernel has just made these descriptors for this process; nothing else owns them.
+            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok((message.bytes, descriptors))
+}
+
+/// Makes `streams` the standard input, output and error.
+pub(crate) fn become_standard(streams: [OwnedFd; 3]) -> nix::Result<()> {
+    // None of the streams may be overwritten before it is copied: move them above 2 first.
+    let mut above = Vec::new();
+    for stream in &streams {
+        let arg = nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3);
+        above.push(nix::fcntl::fcntl(stream.as_fd(), arg)?);
+    }
+    for (target, source) in above.into_iter().enumerate() {
+        let target = RawFd::try_from(target).map_err(|_| nix::Error::EBADF)?;
+        // SAFETY: dup2 onto 0, 1 and 2, which std's handles use by number and never own.
+        nix::Error::result(unsafe { libc::dup2(source, target) })?;
+    }
+    Ok(())
+}
+
+/// Closes every descriptor but the standard ones: what a process that runs hostile commands must not inherit.
+///
+/// Only for a child of [`super::fork::run`], whose inherited owners are never dropped: it ends by `exit`.
+pub(crate) fn close_all_others() -> nix::Result<()> {
+    // SAFETY: nothing in this child uses a descriptor above 2, and no owner of one is dropped.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) })?;
+    Ok(())
+}
+
+/// The descriptor with number `fd`, inherited from the parent.
+pub(crate) fn inherited(fd: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: only probes whether it is open.
+    nix::Error::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
+    // SAFETY: open, as just seen; each role takes each of its inherited descriptors once, at its start.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,134 @@
+//! What arrives at a witness: a connection's bytes, a datagram.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+
+use claude_bottle_protocol::witness::Sighting;
+use claude_bottle_protocol::{Nonce, nonce};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
+};
+
+/// How many bytes of a connection are searched for nonces; the rest is read and forgotten.
+const SEARCHED: usize = 256 * 1024;
+
+/// An accepted connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// When it was accepted, and from whom.
+    pub(crate) sighting: Sighting,
+    /// The end of what was read, in case a nonce was cut in two.
+    tail: Vec<u8>,
+    searched: usize,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub(crate) fn new(stream: TcpStream, sighting: Sighting) -> Self {
+        // A failure shows as a blocking read of bytes that are there.
+        let _ = stream.set_nonblocking(true);
+        Self { stream, sighting, tail: Vec::new(), searched: 0 }
+    }
+
+    /// Reads what is there and answers each nonce with itself. False: the connection has ended.
+    pub(crate) fn hear(&mut self) -> (Vec<Nonce>, bool) {
+        let mut nonces = Vec::new();
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return (nonces, false),
+                Ok(length) => self.search(&buffer[..length], &mut nonces),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (nonces, true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return (nonces, false),
+            }
+        }
+    }
+
+    fn search(&mut self, bytes: &[u8], nonces: &mut Vec<Nonce>) {
+        if self.searched > SEARCHED {
+            return;
+        }
+        self.searched += bytes.len();
+        let mut text = std::mem::take(&mut self.tail);
+        text.extend_from_slice(bytes);
+        for nonce in Nonce::scan(&text) {
+            // The client may be gone; what it sent has been seen all the same.
+            let _ = self.stream.write_all(format!("{nonce}\n").as_bytes());
+            nonces.push(nonce);
+        }
+        // One byte short of a nonce: a whole one is never reported twice.
+        let keep = text.len().saturating_sub(nonce::LEN - 1);
+        let whole_until = last_nonce_end(&text).max(keep);
+        self.tail = text.split_off(whole_until.min(text.len()));
+    }
+}
+
+/// Where the last whole nonce in `text` ends.
+fn last_nonce_end(text: &[u8]) -> usize {
+    (nonce::LEN..=text.len())
+        .rev()
+        .find(|end| Nonce::scan(&text[end - nonce::LEN..*end]).next().is_some())
+        .unwrap_or(0)
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// A datagram's sender, and the local address it was sent to.
+pub(crate) struct Received {
+    /// The payload's length in bytes.
+    pub(crate) length: usize,
+    /// The sender.
+    pub(crate) peer: SocketAddr,
+    to: Option<ControlMessageOwned>,
+}
+
+/// Receives one datagram; `WouldBlock` when there is none.
+pub(crate) fn receive_datagram(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut space = nix::cmsg_space!(nix::libc::in_pktinfo, nix::libc::in6_pktinfo);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let message =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
+    let to = message.cmsgs()?.find(|control| {
+        use ControlMessageOwned::{Ipv4PacketInfo, Ipv6PacketInfo};
+        matches!(control, Ipv4PacketInfo(_) | Ipv6PacketInfo(_))
+    });
+    let peer = message.address.and_then(|address| socket_address(&address));
+    let peer = peer.ok_or_else(|| io::Error::other("a datagram without a sender"))?;
+    Ok(Received { length: message.bytes, peer, to })
+}
+
+impl Received {
+    /// Sends `payload` back, from the address that the datagram was sent to. A failure is the sender's to notice.
+    pub(crate) fn answer(&self, socket: &UdpSocket, payload: &[u8]) {
+        let controls = match &self.to {
+            Some(ControlMessageOwned::Ipv4PacketInfo(info)) => {
+                vec![ControlMessage::Ipv4PacketInfo(info)]
+            }
+            Some(ControlMessageOwned::Ipv6PacketInfo(info)) => {
+                vec![ControlMessage::Ipv6PacketInfo(info)]
+            }
+            _ => Vec::new(),
+        };
+        let _ = sendmsg(
+            socket.as_raw_fd(),
+            &[IoSlice::new(payload)],
+            &controls,
+            MsgFlags::MSG_DONTWAIT,
+            Some(&SockaddrStorage::from(self.peer)),
+        );
+    }
+}
+
+fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = storage.as_sockaddr_in() {
+        return Some(SocketAddr::from((v4.ip(), v4.port())));
+    }
+    storage.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip(), v6.port())))
+}

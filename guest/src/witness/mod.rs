@@ -1,0 +1,221 @@
+//! The witness: records every nonce that arrives at the lab's listeners, and from whom.
+//!
+//! One thread, one poll loop over all sockets. It answers what it saw with the same nonce, so that a client can tell
+//! the witness from something that merely accepts.
+
+mod connection;
+pub(crate) mod listener;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::witness::{Event, Lost, Order, Sighting};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use self::connection::Connection;
+use self::listener::Socket;
+use crate::sys::drops;
+
+/// The most connections that are open at once; one more is closed unread and counted as lost.
+const MOST_CONNECTIONS: usize = 4096;
+/// The longest datagram that is looked at.
+const DATAGRAM: usize = 64 * 1024;
+
+struct Witness {
+    started: Instant,
+    sockets: Vec<(u32, Socket)>,
+    connections: BTreeMap<u64, Connection>,
+    next_connection: u64,
+    /// Connections that the witness itself turned away, per listener.
+    turned_away: BTreeMap<u32, u64>,
+    out: io::Stdout,
+}
+
+/// Serves `sockets` until standard input ends. Orders come in there, events go to standard output.
+pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
+    let mut witness = Witness {
+        started: Instant::now(),
+        sockets,
+        connections: BTreeMap::new(),
+        next_connection: 0,
+        turned_away: BTreeMap::new(),
+        out: io::stdout(),
+    };
+    match witness.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("witness: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Witness {
+    fn run(&mut self) -> io::Result<()> {
+        for (id, socket) in &self.sockets {
+            let address = socket.address().map_err(io::Error::other)?;
+            report(&mut self.out, &Event::Listening { listener: *id, address })?;
+        }
+        let mut orders = Vec::new();
+        loop {
+            let turn = self.turn(PollTimeout::NONE)?;
+            if !turn.order {
+                continue;
+            }
+            let mut buffer = [0; 4096];
+            let length = io::stdin().read(&mut buffer)?;
+            if length == 0 {
+                return Ok(());
+            }
+            orders.extend_from_slice(&buffer[..length]);
+            while let Some(end) = orders.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = orders.drain(..=end).collect();
+                match serde_json::from_slice(&line)? {
+                    Order::Drain => self.drain()?,
+                }
+            }
+        }
+    }
+
+    /// Handles whatever is ready on any socket.
+    fn turn(&mut self, patience: PollTimeout) -> io::Result<Turn> {
+        let stdin = io::stdin();
+        let mut fds = vec![watch(stdin.as_fd())];
+        fds.extend(self.sockets.iter().map(|(_, socket)| watch(socket.as_fd())));
+        let ids: Vec<u64> = self.connections.keys().copied().collect();
+        fds.extend(self.connections.values().map(|connection| watch(connection.as_fd())));
+        match poll(&mut fds, patience) {
+            Err(nix::Error::EINTR) => return Ok(Turn::default()),
+            answered => answered?,
+        };
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        drop(fds);
+        let (order, sockets) = (ready[0], self.sockets.len());
+        for index in (0..sockets).filter(|index| ready[1 + index]) {
+            self.arrivals(index)?;
+        }
+        for (index, id) in ids.into_iter().enumerate() {
+            if ready[1 + sockets + index] {
+                self.hear(id)?;
+            }
+        }
+        Ok(Turn { order, any: ready[1..].contains(&true) })
+    }
+
+    /// Reports all that had arrived, then what was lost.
+    fn drain(&mut self) -> io::Result<()> {
+        while self.turn(PollTimeout::ZERO)?.any {}
+        let mut lost = Vec::new();
+        for (listener, socket) in &self.sockets {
+            let turned_away = self.turned_away.get(listener).copied().unwrap_or(0);
+            let drops = drops::of(socket.as_fd())? + turned_away;
+            lost.push(Lost { listener: *listener, drops });
+        }
+        report(&mut self.out, &Event::Drained { lost })
+    }
+
+    fn arrivals(&mut self, index: usize) -> io::Result<()> {
+        let (id, socket) = &self.sockets[index];
+        match socket {
+            Socket::Tcp(listener) => {
+                let (id, accepted) = (*id, accept_all(listener));
+                for (stream, peer) in accepted {
+                    self.accepted(id, stream, peer)?;
+                }
+                Ok(())
+            }
+            Socket::Udp(socket) => {
+                let (id, socket) = (*id, socket.try_clone()?);
+                self.datagrams(id, &socket)
+            }
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        listener: u32,
+        stream: std::net::TcpStream,
+        peer: SocketAddr,
+    ) -> io::Result<()> {
+        let sighting = self.sighting(listener, peer);
+        let connection = self.next_connection;
+        self.next_connection += 1;
+        report(&mut self.out, &Event::Accepted { sighting: sighting.clone(), connection })?;
+        if self.connections.len() >= MOST_CONNECTIONS {
+            *self.turned_away.entry(listener).or_default() += 1;
+            return Ok(());
+        }
+        self.connections.insert(connection, Connection::new(stream, sighting));
+        // What came with the handshake is there already.
+        self.hear(connection)
+    }
+
+    /// Reads what a connection has sent; forgets it at its end.
+    fn hear(&mut self, id: u64) -> io::Result<()> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let (nonces, open) = connection.hear();
+        let (listener, peer) = (connection.sighting.listener, connection.sighting.peer);
+        for nonce in nonces {
+            let at_us = micros(self.started);
+            let sighting = Sighting { listener, peer, at_us };
+            report(&mut self.out, &Event::Saw { sighting, nonce, connection: Some(id) })?;
+        }
+        if !open {
+            self.connections.remove(&id);
+        }
+        Ok(())
+    }
+
+    fn datagrams(&mut self, listener: u32, socket: &UdpSocket) -> io::Result<()> {
+        let mut buffer = vec![0; DATAGRAM];
+        // An error reported here belongs to an answer that came back as unreachable; the next read goes on.
+        while let Ok(received) = connection::receive_datagram(socket, &mut buffer) {
+            let payload = &buffer[..received.length];
+            for nonce in Nonce::scan(payload).collect::<Vec<_>>() {
+                let sighting = self.sighting(listener, received.peer);
+                let event = Event::Saw { sighting, nonce: nonce.clone(), connection: None };
+                report(&mut self.out, &event)?;
+                received.answer(socket, nonce.as_str().as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn sighting(&self, listener: u32, peer: SocketAddr) -> Sighting {
+        Sighting { listener, peer: Some(peer), at_us: micros(self.started) }
+    }
+}
+
+/// What one turn of the loop met.
+#[derive(Default)]
+struct Turn {
+    /// Standard input is readable.
+    order: bool,
+    /// Any socket was.
+    any: bool,
+}
+
+fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::POLLIN)
+}
+
+fn accept_all(listener: &TcpListener) -> Vec<(std::net::TcpStream, SocketAddr)> {
+    // An error other than "none left" is a connection that is gone again; the next poll goes on.
+    std::iter::from_fn(|| listener.accept().ok()).collect()
+}
+
+fn report(out: &mut io::Stdout, event: &Event) -> io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
