@@ -19,7 +19,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backend;
+pub mod bottle;
+pub mod breach;
 pub mod host;
+pub mod lab;
 pub mod probe;
 pub mod report;
+pub mod teardown;
 pub mod toolbox;

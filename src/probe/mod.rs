@@ -3,3 +3,9 @@
 pub mod definition;
 pub mod outcome;
 pub mod verdict;
+
+pub mod attempt;
+pub mod evidence;
+mod exec;
+pub mod judge;
+pub mod run;

@@ -104,6 +104,8 @@ pub struct Placed {
     pub listener: Listener,
     /// Whether the lab stands without it: its failure to bind is reported, and no error.
     pub optional: bool,
+    /// Listeners of one net with the same number here, and port 0, get one port: whichever is free for all of them.
+    pub same_port: Option<u32>,
 }
 
 /// The bottle's walls.

@@ -200,6 +200,9 @@ impl<'a> Site<'a> {
     }
 }
 
+/// How many ports are tried for listeners that must share one.
+const PORTS_TRIED: usize = 64;
+
 #[derive(Default)]
 struct Listeners {
     listening: BTreeMap<u32, SocketAddr>,
@@ -210,19 +213,69 @@ struct Listeners {
 impl Listeners {
     /// Opens those of `net`, which this process must be in.
     fn open(&mut self, lab: &Lab, net: &str) -> Result<(), Failure> {
-        for Placed { listener, optional, .. } in lab.listeners.iter().filter(|p| p.net == net) {
-            let opened = Socket::open(listener).and_then(|socket| Ok((socket.address()?, socket)));
-            match opened {
-                Ok((address, socket)) => {
-                    self.listening.insert(listener.id, address);
-                    self.sockets.push((listener.id, socket));
-                }
-                Err(failure) if *optional => {
-                    self.absent.insert(listener.id, failure.to_string());
-                }
-                Err(failure) => return Err(failure),
+        let mut groups: BTreeMap<u32, Vec<&Placed>> = BTreeMap::new();
+        for placed in lab.listeners.iter().filter(|placed| placed.net == net) {
+            match placed.same_port {
+                Some(group) => groups.entry(group).or_default().push(placed),
+                None => self.adopt(open_all(&[placed], None)?),
             }
+        }
+        for group in groups.values() {
+            self.adopt(open_on_one_port(group)?);
         }
         Ok(())
     }
+
+    fn adopt(&mut self, opened: Opened) {
+        for (id, opened) in opened {
+            match opened {
+                Ok((address, socket)) => {
+                    self.listening.insert(id, address);
+                    self.sockets.push((id, socket));
+                }
+                Err(failure) => {
+                    self.absent.insert(id, failure.to_string());
+                }
+            }
+        }
+    }
+}
+
+/// Listeners by number; those that are missing are optional.
+type Opened = Vec<(u32, Result<(SocketAddr, Socket), Failure>)>;
+
+/// Tries ports until one is free for the whole group.
+fn open_on_one_port(group: &[&Placed]) -> Result<Opened, Failure> {
+    let mut last = Failure::new("share a port");
+    for _ in 0..PORTS_TRIED {
+        match open_all(group, Some(0)) {
+            Err(failure) if failure.errno == nix::libc::EADDRINUSE => last = failure,
+            opened => return opened,
+        }
+    }
+    Err(last)
+}
+
+/// Opens `group`. With `port`, each on the port that the first one got, and a port that is taken is an error even for
+/// an optional listener.
+fn open_all(group: &[&Placed], mut port: Option<u16>) -> Result<Opened, Failure> {
+    let mut opened = Vec::new();
+    for Placed { listener, optional, .. } in group {
+        let mut wanted = listener.clone();
+        if let Some(port) = port {
+            wanted.address.set_port(port);
+        }
+        let socket = Socket::open(&wanted).and_then(|socket| Ok((socket.address()?, socket)));
+        match &socket {
+            Ok((address, _)) => port = port.map(|_| address.port()),
+            Err(failure) => {
+                let taken = port.is_some() && failure.errno == nix::libc::EADDRINUSE;
+                if taken || !optional {
+                    return Err(failure.clone());
+                }
+            }
+        }
+        opened.push((listener.id, socket));
+    }
+    Ok(opened)
 }

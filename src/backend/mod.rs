@@ -1,0 +1,66 @@
+//! What makes bottles.
+
+#[cfg(target_os = "linux")]
+pub mod namespace;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::bottle::Bottle;
+use crate::breach::Breach;
+use crate::lab::Fixture;
+use crate::teardown::TeardownError;
+
+/// The backends' names, in the order in which they are listed.
+pub const NAMES: &[&str] = &["namespace", "docker", "smolmachines"];
+
+/// A bottle under test and the lab around it.
+///
+/// Dropping it tears it down as well as that can be done without waiting; [`Arena::teardown`] waits, and tells.
+#[async_trait]
+pub trait Arena: Send + Sync {
+    /// The bottle.
+    fn bottle(&self) -> &dyn Bottle;
+
+    /// The lab around it.
+    fn lab(&self) -> &dyn Fixture;
+
+    /// Ends the bottle, then the lab, and waits until they are gone.
+    async fn teardown(self: Box<Self>) -> Result<(), TeardownError>;
+}
+
+/// What makes bottles of one kind.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Its name, one of [`NAMES`].
+    fn name(&self) -> &'static str;
+
+    /// The breaches that it can make.
+    fn breaches(&self) -> &'static [Breach];
+
+    /// Launches a bottle and the lab around it; with `breach`, one that has that one hole.
+    ///
+    /// Whatever was made before a failure is undone.
+    async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError>;
+}
+
+/// A bottle could not be launched.
+#[derive(Debug, Error)]
+#[error("cannot launch a bottle on {backend}: {step}")]
+pub struct LaunchError {
+    /// The backend.
+    pub backend: &'static str,
+    /// The step that failed.
+    pub step: String,
+    /// Why.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// The backend with this name, if this build has it.
+pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
+    match name {
+        #[cfg(target_os = "linux")]
+        "namespace" => Some(Box::new(namespace::Namespace::default())),
+        _ => None,
+    }
+}

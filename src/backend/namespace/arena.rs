@@ -1,0 +1,173 @@
+//! A bottle of namespaces and the lab around it, launched and torn down.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claude_bottle_protocol::helper::{Process, REAL};
+use claude_bottle_protocol::prober::{Batch, Fuse};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+
+use super::helper::{Built, Helper, HelperError, complaint};
+use super::world::{World, net};
+use super::{Arena, LaunchError, NAME};
+use crate::bottle::session::Session;
+use crate::bottle::{Bottle, BottleError, Command, Running};
+use crate::breach::Breach;
+use crate::lab::{
+    Answers, Fixture, LabError, Observation, Sites, StreamLines, Witness, batch_line, converse,
+};
+use crate::teardown::{Teardown, TeardownError};
+
+/// How long a bottle's session may take to greet. It takes a few milliseconds.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A bottle under test on the embedded backend.
+pub(super) struct NamespaceArena {
+    bottle: NamespaceBottle,
+    lab: NamespaceLab,
+    teardown: Teardown,
+}
+
+struct NamespaceBottle {
+    name: String,
+    session: Session,
+}
+
+struct NamespaceLab {
+    helper: Arc<Helper>,
+    witness: Witness,
+    sites: Sites,
+    inodes: BTreeMap<String, u64>,
+    bottle_net: String,
+    /// The init's end of its standard input and output; it idles as long as they are open.
+    _bundle: UnixStream,
+}
+
+impl NamespaceArena {
+    /// Launches a bottle and its lab.
+    pub(super) async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
+        let name = format!("bottle-{:08x}", rand::random::<u32>());
+        let world = World::plan(&name, breach);
+        let failed = |step: &str| {
+            let step = step.to_owned();
+            move |source: HelperError| LaunchError { backend: NAME, step, source: source.into() }
+        };
+        let helper =
+            Helper::launch().await.map_err(failed("the namespace helper does not start"))?;
+        let helper = Arc::new(helper);
+        let mut teardown = Teardown::new();
+        let ending = Arc::clone(&helper);
+        teardown.push("the namespaces", move || async move { ending.end().await });
+
+        let (Built { inodes, listening, absent }, witness) =
+            helper.build(&world.lab).await.map_err(failed("the lab does not stand"))?;
+        let (events, orders) = witness.stdio.into_split();
+        let init = Process::Init { net: net::BUNDLE.into(), env: bundle_environment() };
+        let bottle = Process::Bottle(world.bottle.clone());
+        let bundle = helper.start(init).await.map_err(failed("the bundle does not start"))?;
+        let started = helper.start(bottle).await.map_err(failed("the bottle does not start"))?;
+        let (output, input) = started.stdio.into_split();
+        let session = match Session::open(output, input, HANDSHAKE).await {
+            Ok(session) => session,
+            Err(error) => {
+                // What the walls' builder said explains it better.
+                let said = complaint(started.stderr).await;
+                let source: Box<dyn std::error::Error + Send + Sync> =
+                    if said.is_empty() { error.into() } else { said.into() };
+                let step = "the bottle does not answer".into();
+                return Err(LaunchError { backend: NAME, step, source });
+            }
+        };
+        Ok(Self {
+            bottle: NamespaceBottle { name, session },
+            lab: NamespaceLab {
+                witness: Witness::new(events, orders),
+                sites: world.sites(&listening, &absent),
+                inodes,
+                bottle_net: world.bottle.net,
+                helper,
+                _bundle: bundle.stdio,
+            },
+            teardown,
+        })
+    }
+}
+
+/// In a bottle under test the witness stands in for the daemons, so the init has none to start.
+fn bundle_environment() -> BTreeMap<String, String> {
+    BTreeMap::from([("BOTTLE_DAEMONS".to_owned(), String::new())])
+}
+
+#[async_trait]
+impl Arena for NamespaceArena {
+    fn bottle(&self) -> &dyn Bottle {
+        &self.bottle
+    }
+
+    fn lab(&self) -> &dyn Fixture {
+        &self.lab
+    }
+
+    async fn teardown(mut self: Box<Self>) -> Result<(), TeardownError> {
+        self.teardown.run().await
+    }
+}
+
+#[async_trait]
+impl Bottle for NamespaceBottle {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn toolbox(&self) -> &str {
+        self.session.toolbox()
+    }
+
+    async fn start(&self, command: Command) -> Result<Running, BottleError> {
+        self.session.start(command)
+    }
+}
+
+#[async_trait]
+impl Fixture for NamespaceLab {
+    fn sites(&self) -> &Sites {
+        &self.sites
+    }
+
+    fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
+    fn fuse(&self) -> Fuse {
+        // Without a net namespace of its own the bottle may dial loopback and nothing else.
+        Fuse::Namespaces(self.inodes.get(&self.bottle_net).copied().into_iter().collect())
+    }
+
+    async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
+        let failed = |source| LabError::Control { place: place.to_owned(), source };
+        let fuse = Fuse::Namespaces(self.inodes.get(place).copied().into_iter().collect());
+        let batch = Batch { fuse, ..batch.clone() };
+        let prober = self.helper.start(Process::Prober { net: place.into() }).await;
+        let prober = prober.map_err(io::Error::other).map_err(failed)?;
+        let (output, mut input) = prober.stdio.into_split();
+        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
+        Ok(converse(&batch, &mut StreamLines::new(output), |_, _| {}, |_| {}).await)
+    }
+
+    async fn observe(&self) -> Result<Option<Observation>, LabError> {
+        if self.bottle_net == REAL {
+            return Ok(None);
+        }
+        let files = self.helper.observe(&self.bottle_net).await;
+        let files = files.map_err(io::Error::other).map_err(LabError::Observe)?;
+        Ok(Some(Observation::parse(&files)))
+    }
+
+    fn has_real_bridge(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,284 @@
+//! The launcher's side of the namespace helper: requests, and the processes that it starts.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, Reply, Request};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, shutdown,
+    socketpair,
+};
+use thiserror::Error;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::sync::{Mutex, mpsc, watch};
+
+use super::launcher::{self, StartError};
+
+/// How long the helper may take for one request. A whole lab takes about 10 ms.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How much of a process' standard error is kept, in bytes.
+const COMPLAINT: u64 = 16 * 1024;
+
+/// Why the helper could not do what it was asked.
+#[derive(Debug, Error)]
+pub enum HelperError {
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A system call failed in there.
+    #[error("cannot {what}")]
+    Failed {
+        /// What was being done.
+        what: String,
+        /// Why, if a system call says so.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// It is gone.
+    #[error("the namespace helper died")]
+    Died,
+    /// It did not answer.
+    #[error("the namespace helper did not answer within {} s", ANSWER.as_secs())]
+    Stuck,
+    /// Talking to it failed.
+    #[error("cannot talk to the namespace helper")]
+    Talk(#[from] io::Error),
+}
+
+/// A running helper. Dropping it ends everything that it made.
+pub(super) struct Helper {
+    control: Arc<AsyncFd<OwnedFd>>,
+    replies: Mutex<mpsc::UnboundedReceiver<Reply>>,
+    exits: watch::Receiver<BTreeMap<u32, i32>>,
+    reader: tokio::task::JoinHandle<()>,
+    child: std::sync::Mutex<Option<Child>>,
+    next: AtomicU32,
+}
+
+/// A process that the helper started, and its standard streams.
+pub(super) struct Started {
+    /// Its number.
+    pub(super) id: u32,
+    /// Standard input and output.
+    pub(super) stdio: UnixStream,
+    /// Standard error.
+    pub(super) stderr: UnixStream,
+}
+
+/// What the helper tells of a lab that stands.
+pub(super) struct Built {
+    /// The inode number of each net namespace.
+    pub(super) inodes: BTreeMap<String, u64>,
+    /// Each listener's address.
+    pub(super) listening: BTreeMap<u32, SocketAddr>,
+    /// Optional listeners that are missing, and why.
+    pub(super) absent: BTreeMap<u32, String>,
+}
+
+impl Helper {
+    /// Starts a helper; it has its namespaces when this returns.
+    pub(super) async fn launch() -> Result<Self, HelperError> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+            .map_err(io::Error::from)?;
+        let own = std::process::id().to_string();
+        let child = launcher::start(move |command| {
+            command.args(["helper", &own]).stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        })
+        .await?;
+        set_nonblocking(&mine)?;
+        let control = Arc::new(AsyncFd::new(mine)?);
+        let (reply, replies) = mpsc::unbounded_channel();
+        let (exit, exits) = watch::channel(BTreeMap::new());
+        let reader = tokio::spawn(read(Arc::clone(&control), reply, exit));
+        let helper = Self {
+            control,
+            replies: Mutex::new(replies),
+            exits,
+            reader,
+            child: std::sync::Mutex::new(Some(child)),
+            next: AtomicU32::new(0),
+        };
+        match helper.reply(&mut *helper.replies.lock().await).await? {
+            Reply::Ready => {}
+            other => return Err(unexpected(&other)),
+        }
+        Ok(helper)
+    }
+
+    /// Makes the lab; its witness runs when this returns.
+    pub(super) async fn build(&self, lab: &Lab) -> Result<(Built, Started), HelperError> {
+        let (started, streams) = streams(0)?;
+        match self.ask(&Request::Build { lab: lab.clone() }, &streams).await? {
+            Reply::Built { inodes, listening, absent } => {
+                Ok((Built { inodes, listening, absent }, started))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Starts a process.
+    pub(super) async fn start(&self, process: Process) -> Result<Started, HelperError> {
+        let (started, streams) = streams(self.next.fetch_add(1, Ordering::Relaxed))?;
+        match self.ask(&Request::Start { id: started.id, process }, &streams).await? {
+            Reply::Started { .. } => Ok(started),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads a net namespace's state.
+    pub(super) async fn observe(
+        &self,
+        net: &str,
+    ) -> Result<BTreeMap<String, String>, HelperError> {
+        match self.ask(&Request::Observe { net: net.into() }, &[]).await? {
+            Reply::Observed { files, .. } => Ok(files),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The exit code of a process that has ended, or 128 + the signal that killed it; waits for it.
+    pub(super) async fn exit_of(&self, id: u32) -> Result<i32, HelperError> {
+        let mut exits = self.exits.clone();
+        let exited = exits.wait_for(|exits| exits.contains_key(&id)).await;
+        exited.map(|exits| exits[&id]).map_err(|_| HelperError::Died)
+    }
+
+    /// Ends the helper and with it everything that it made, and waits until no process is left.
+    pub(super) async fn end(&self) -> Result<(), HelperError> {
+        self.hang_up();
+        let Some(mut child) = self.take_child() else { return Ok(()) };
+        let waited = tokio::task::spawn_blocking(move || child.wait()).await;
+        waited.map_err(io::Error::other)??;
+        Ok(())
+    }
+
+    fn take_child(&self) -> Option<Child> {
+        self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    /// The helper reads the end of its input, whoever else still holds this end.
+    fn hang_up(&self) {
+        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Both);
+    }
+
+    async fn ask(&self, request: &Request, streams: &[OwnedFd]) -> Result<Reply, HelperError> {
+        let mut replies = self.replies.lock().await;
+        self.send(request, streams).await?;
+        self.reply(&mut replies).await
+    }
+
+    async fn reply(
+        &self,
+        replies: &mut mpsc::UnboundedReceiver<Reply>,
+    ) -> Result<Reply, HelperError> {
+        match tokio::time::timeout(ANSWER, replies.recv()).await {
+            Err(_) => Err(HelperError::Stuck),
+            Ok(None) => Err(HelperError::Died),
+            Ok(Some(Reply::Failed { what, errno })) => {
+                let source = (errno != 0).then(|| io::Error::from_raw_os_error(errno));
+                Err(HelperError::Failed { what, source })
+            }
+            Ok(Some(reply)) => Ok(reply),
+        }
+    }
+
+    async fn send(&self, request: &Request, streams: &[OwnedFd]) -> io::Result<()> {
+        let bytes = serde_json::to_vec(request)?;
+        let raw: Vec<_> = streams.iter().map(|stream| stream.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
+        loop {
+            let mut ready = self.control.writable().await?;
+            let slices = [IoSlice::new(&bytes)];
+            let sent = ready.try_io(|control| {
+                let flags = MsgFlags::MSG_NOSIGNAL;
+                Ok(sendmsg::<()>(control.as_raw_fd(), &slices, rights, flags, None)?)
+            });
+            match sent {
+                Ok(sent) => return sent.map(|_| ()),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.hang_up();
+        self.reader.abort();
+        if let Some(mut child) = self.take_child() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Three standard streams: ours, and the descriptors for the process.
+fn streams(id: u32) -> io::Result<(Started, [OwnedFd; 3])> {
+    let (stdio, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let (stderr, their_stderr) = std::os::unix::net::UnixStream::pair()?;
+    stdio.set_nonblocking(true)?;
+    stderr.set_nonblocking(true)?;
+    let started = Started {
+        id,
+        stdio: UnixStream::from_std(stdio)?,
+        stderr: UnixStream::from_std(stderr)?,
+    };
+    let again = theirs.try_clone()?;
+    Ok((started, [theirs.into(), again.into(), their_stderr.into()]))
+}
+
+/// What a process wrote to its standard error, up to a bound, once it has ended.
+pub(super) async fn complaint(stderr: UnixStream) -> String {
+    let mut text = Vec::new();
+    let _ = stderr.take(COMPLAINT).read_to_end(&mut text).await;
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+async fn read(
+    control: Arc<AsyncFd<OwnedFd>>,
+    reply: mpsc::UnboundedSender<Reply>,
+    exit: watch::Sender<BTreeMap<u32, i32>>,
+) {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let Ok(mut ready) = control.readable().await else { return };
+        let received = ready.try_io(|control| {
+            Ok(recv(control.as_raw_fd(), &mut buffer, MsgFlags::empty())?)
+        });
+        let length = match received {
+            Err(_would_block) => continue,
+            Ok(Ok(length)) if length > 0 => length,
+            Ok(_) => return,
+        };
+        match serde_json::from_slice(&buffer[..length]) {
+            Ok(Reply::Exited { id, code }) => {
+                exit.send_modify(|exits| {
+                    exits.insert(id, code);
+                });
+            }
+            Ok(other) if reply.send(other).is_ok() => {}
+            _ => return,
+        }
+    }
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+fn unexpected(reply: &Reply) -> HelperError {
+    let what = format!("make sense of the helper's answer {reply:?}");
+    HelperError::Failed { what, source: None }
+}

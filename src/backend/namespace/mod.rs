@@ -1,0 +1,40 @@
+//! The embedded backend: a bottle made of Linux namespaces. No root, no daemon, no download.
+
+mod arena;
+mod helper;
+mod launcher;
+mod world;
+
+use async_trait::async_trait;
+
+use self::arena::NamespaceArena;
+use super::{Arena, Backend, LaunchError};
+use crate::breach::Breach;
+
+/// The embedded backend.
+#[derive(Debug, Default)]
+pub struct Namespace;
+
+/// The backend's name.
+pub(super) const NAME: &str = "namespace";
+
+#[async_trait]
+impl Backend for Namespace {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn breaches(&self) -> &'static [Breach] {
+        &[
+            Breach::NoBundleRoute,
+            Breach::EgressOnAllInterfaces,
+            Breach::SharedNetworkNamespace,
+            Breach::NoNetworkNamespace,
+            Breach::NoexecRoot,
+        ]
+    }
+
+    async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
+        NamespaceArena::launch(breach).await.map(|arena| Box::new(arena) as Box<dyn Arena>)
+    }
+}

@@ -1,0 +1,99 @@
+//! Deliberate misconfigurations, each with one hole that named probes must notice.
+
+use std::fmt;
+
+/// A deliberate misconfiguration of a bottle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Breach {
+    /// The bottle's route to the bundle is missing.
+    NoBundleRoute,
+    /// The egress daemon listens on all of the bundle's addresses instead of its loopback.
+    EgressOnAllInterfaces,
+    /// The bottle shares the lab host's net namespace.
+    SharedNetworkNamespace,
+    /// The bottle stays in the net namespace that the launcher runs in.
+    NoNetworkNamespace,
+    /// No file in the bottle can be executed.
+    NoexecRoot,
+}
+
+/// What is to be known of a breach.
+struct About {
+    breach: Breach,
+    name: &'static str,
+    title: &'static str,
+    /// Probes that flip beside those whose `proven-by` names the breach.
+    knock_ons: &'static [&'static str],
+}
+
+const ABOUT: &[About] = &[
+    About {
+        breach: Breach::NoBundleRoute,
+        name: "no-bundle-route",
+        title: "the bottle has no route to its bundle",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::EgressOnAllInterfaces,
+        name: "egress-on-all-interfaces",
+        title: "the egress daemon listens on every address of the bundle",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::SharedNetworkNamespace,
+        name: "shared-network-namespace",
+        title: "the bottle shares the lab host's net namespace",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::NoNetworkNamespace,
+        name: "no-network-namespace",
+        title: "the bottle has no net namespace of its own",
+        // The real host has no way to the lab's bundle.
+        knock_ons: &["bundle-reach"],
+    },
+    About {
+        breach: Breach::NoexecRoot,
+        name: "noexec-root",
+        title: "nothing in the bottle can be executed",
+        knock_ons: &[],
+    },
+];
+
+impl Breach {
+    /// Every breach's name.
+    pub fn names() -> Vec<&'static str> {
+        ABOUT.iter().map(|about| about.name).collect()
+    }
+
+    /// The breach with this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        ABOUT.iter().find(|about| about.name == name).map(|about| about.breach)
+    }
+
+    /// Its name, as `proven-by` writes it.
+    pub fn name(self) -> &'static str {
+        self.about().name
+    }
+
+    /// What is wrong with the bottle, as a clause.
+    pub fn title(self) -> &'static str {
+        self.about().title
+    }
+
+    /// Probes that it flips although they do not name it.
+    pub fn knock_ons(self) -> &'static [&'static str] {
+        self.about().knock_ons
+    }
+
+    fn about(self) -> &'static About {
+        let about = ABOUT.iter().find(|about| about.breach == self);
+        about.expect("every breach is in the table, as a test checks")
+    }
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

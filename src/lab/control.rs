@@ -1,0 +1,163 @@
+//! Talking to a prober, in a bottle or at a control's place: one batch in, its lines out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claude_bottle_protocol::VERSION;
+use claude_bottle_protocol::prober::{Batch, Line, Word};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader, Take};
+
+use crate::bottle::lines::Lines;
+
+/// The longest line that a prober may write, in bytes.
+const LONGEST_LINE: u64 = 64 * 1024;
+/// The most that a prober may write altogether, in bytes.
+const MOST: u64 = 16 * 1024 * 1024;
+
+/// What a prober said. Hostile if it ran in a bottle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// It greeted with the batch's token and our version.
+    pub greeted: bool,
+    /// The inode number of its net namespace, if it told.
+    pub netns: Option<u64>,
+    /// Per attempt, how it ended and how long it took.
+    pub words: BTreeMap<u32, (Word, Duration)>,
+    /// It said that it was done, with as many attempts as it had been given.
+    pub finished: bool,
+    /// Why its answer is not what a prober's is.
+    pub trouble: Option<String>,
+}
+
+impl Answers {
+    /// The answers of a prober that could not even be started.
+    pub fn none(why: impl Into<String>) -> Self {
+        Self { trouble: Some(why.into()), ..Self::default() }
+    }
+}
+
+/// Where a prober's lines come from.
+#[async_trait]
+pub trait LineSource: Send {
+    /// The next line without its end; none after the last; the reason, where there cannot be one.
+    async fn next_line(&mut self) -> Result<Option<Vec<u8>>, String>;
+}
+
+#[async_trait]
+impl LineSource for Lines {
+    async fn next_line(&mut self) -> Result<Option<Vec<u8>>, String> {
+        match self.next().await {
+            Ok(None) => match self.ended() {
+                Some(ended) if !ended.end.is_success() => Err(format!("it broke off: {}", ended.end)),
+                _ => Ok(None),
+            },
+            Ok(line) => Ok(line),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Lines of a byte stream, bounded each and altogether.
+pub struct StreamLines<R> {
+    stream: BufReader<Take<R>>,
+}
+
+impl<R: AsyncRead + Unpin> StreamLines<R> {
+    /// The lines of `stream`.
+    pub fn new(stream: R) -> Self {
+        Self { stream: BufReader::new(stream.take(MOST)) }
+    }
+}
+
+#[async_trait]
+impl<R: AsyncRead + Send + Unpin> LineSource for StreamLines<R> {
+    async fn next_line(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let mut line = Vec::new();
+        let read = (&mut self.stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await;
+        read.map_err(|error| format!("it broke off: {error}"))?;
+        match line.pop() {
+            None => Ok(None),
+            Some(b'\n') => Ok(Some(line)),
+            Some(_) => Err("it wrote a line that is too long, or broke off in the middle".into()),
+        }
+    }
+}
+
+/// The batch as the prober reads it.
+pub fn batch_line(batch: &Batch) -> Vec<u8> {
+    let mut line = serde_json::to_vec(batch).expect("a batch is plain data");
+    line.push(b'\n');
+    line
+}
+
+/// Collects the lines of a prober that was given `batch`, until it is done. One that breaks off, or says what no
+/// prober says, is described in [`Answers::trouble`]; what it had said before is kept.
+pub async fn converse(
+    batch: &Batch,
+    lines: &mut dyn LineSource,
+    mut ready: impl FnMut(u32, SocketAddr),
+    mut progress: impl FnMut(usize),
+) -> Answers {
+    let mut answers = Answers::default();
+    loop {
+        let line = match lines.next_line().await {
+            Ok(Some(line)) => line,
+            Ok(None) => {
+                answers.trouble = Some("it broke off".into());
+                return answers;
+            }
+            Err(why) => {
+                answers.trouble = Some(why);
+                return answers;
+            }
+        };
+        match answers.take(batch, &line, &mut ready) {
+            Ok(true) => return answers,
+            Ok(false) => progress(answers.words.len()),
+            Err(why) => {
+                answers.trouble = Some(why);
+                return answers;
+            }
+        }
+    }
+}
+
+impl Answers {
+    /// Takes a line in; true at the end.
+    fn take(
+        &mut self,
+        batch: &Batch,
+        line: &[u8],
+        ready: &mut impl FnMut(u32, SocketAddr),
+    ) -> Result<bool, String> {
+        let line = serde_json::from_slice::<Line>(line)
+            .map_err(|error| format!("it wrote something else than a prober does: {error}"))?;
+        match line {
+            Line::Hello { version, .. } if version != VERSION => {
+                return Err(format!("it is of another version, {version:?}"));
+            }
+            Line::Hello { token, .. } if token != batch.token => {
+                return Err("it greeted with another batch's token".into());
+            }
+            Line::Hello { netns, .. } => (self.greeted, self.netns) = (true, netns),
+            _ if !self.greeted => return Err("it did not greet".into()),
+            Line::Ready { id, address } => ready(id, address),
+            Line::Done { id, word, took_us } => {
+                if !batch.attempts.iter().any(|attempt| attempt.id == id) {
+                    return Err(format!("it told of attempt {id}, which does not exist"));
+                }
+                self.words.insert(id, (word, Duration::from_micros(took_us)));
+            }
+            Line::Bye { .. } => {
+                self.finished = self.words.len() == batch.attempts.len();
+                if !self.finished {
+                    return Err("it left attempts out".into());
+                }
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,53 @@
+//! The small world around a bottle under test: sites, each with a witness, and the places that controls come from.
+
+mod control;
+mod observation;
+mod site;
+mod witness;
+
+use async_trait::async_trait;
+use claude_bottle_protocol::prober::{Batch, Fuse};
+use thiserror::Error;
+
+pub use self::control::{Answers, LineSource, StreamLines, batch_line, converse};
+pub use self::observation::{Observation, Socket};
+pub use self::site::{Listening, Sites, Target, Unserved};
+pub use self::witness::{Log, Witness, WitnessError};
+
+/// A lab that stands around a bottle, as the run of probes sees it. Each backend has one.
+#[async_trait]
+pub trait Fixture: Send + Sync {
+    /// The sites, and the listeners at each.
+    fn sites(&self) -> &Sites;
+
+    /// What saw whatever arrived.
+    fn witness(&self) -> &Witness;
+
+    /// What a prober in the bottle may dial.
+    fn fuse(&self) -> Fuse;
+
+    /// Runs `batch` from `place`, one of those that [`Listening::control`] names: the same prober, outside the bottle.
+    async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError>;
+
+    /// The bottle's network as it is now, read from outside; none where the backend has no way to look.
+    async fn observe(&self) -> Result<Option<Observation>, LabError>;
+
+    /// Whether packets of the bottle cross a real bridge, where a rejection may take about a second.
+    fn has_real_bridge(&self) -> bool;
+}
+
+/// Why a lab cannot do its part.
+#[derive(Debug, Error)]
+pub enum LabError {
+    /// A control's prober could not be run.
+    #[error("cannot run a control from {place}")]
+    Control {
+        /// Where it should have run.
+        place: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The bottle's network could not be read from outside.
+    #[error("cannot read the bottle's network from outside")]
+    Observe(#[source] std::io::Error),
+}

@@ -1,0 +1,185 @@
+//! Sites: which listeners stand for each port of each site, how a bottle would dial them, and where their controls
+//! come from.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use claude_bottle_protocol::prober::Target as Dial;
+use claude_bottle_protocol::witness::Transport;
+
+use crate::probe::definition::{Site, To};
+
+/// All listeners of a lab.
+#[derive(Debug, Clone, Default)]
+pub struct Sites {
+    listening: BTreeMap<(Site, String, Transport), Vec<Listening>>,
+    absent: BTreeMap<(Site, String, Transport), String>,
+}
+
+/// One listener of the witness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// Its number at the witness.
+    pub id: u32,
+    /// What it stands for, such as `host-loopback tcp/discard`.
+    pub name: String,
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// The addresses under which a bottle would dial it.
+    pub dialled_as: Vec<IpAddr>,
+    /// The place that its controls come from.
+    pub control: String,
+    /// The address that its controls dial.
+    pub control_dials: SocketAddr,
+}
+
+/// What one attempt dials, and who must see it if it gets there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What the prober is told to dial.
+    pub dial: Dial,
+    /// The listeners that may see it.
+    pub listeners: Vec<Listening>,
+}
+
+/// No witness listens there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unserved {
+    /// The reason, for a person.
+    pub why: String,
+}
+
+impl Sites {
+    /// Adds a listener for `port` of `site`.
+    pub fn add(&mut self, site: Site, port: &str, transport: Transport, listening: Listening) {
+        self.listening.entry((site, port.to_owned(), transport)).or_default().push(listening);
+    }
+
+    /// Says why `port` of `site` has no listener, or one fewer.
+    pub fn lacks(&mut self, site: Site, port: &str, transport: Transport, why: String) {
+        self.absent.insert((site, port.to_owned(), transport), why);
+    }
+
+    /// Every listener.
+    pub fn all(&self) -> impl Iterator<Item = (Site, &str, Transport, &Listening)> {
+        self.listening.iter().flat_map(|((site, port, transport), listening)| {
+            listening.iter().map(move |one| (*site, port.as_str(), *transport, one))
+        })
+    }
+
+    /// What to dial for `to`, one target for each address that the site has if the definition spells none.
+    pub fn targets(&self, to: &To, transport: Transport) -> Result<Vec<Target>, Unserved> {
+        let key = (to.site, to.port.clone(), transport);
+        let why = || Unserved {
+            why: self.absent.get(&key).cloned().unwrap_or_else(|| {
+                format!("no witness at {} {transport}/{} on this backend", to.site, to.port)
+            }),
+        };
+        let here = self.listening.get(&key).ok_or_else(why)?;
+        let spellings: Vec<String> = match &to.spelled {
+            Some(spelled) => vec![spelled.clone()],
+            None => {
+                let mut all: Vec<_> = here.iter().flat_map(|one| &one.dialled_as).collect();
+                all.dedup();
+                all.into_iter().map(ToString::to_string).collect()
+            }
+        };
+        let mut targets = Vec::new();
+        for host in spellings {
+            let meant = meant_by(&host);
+            let listeners: Vec<_> =
+                here.iter().filter(|one| one.is_meant_by(&meant)).cloned().collect();
+            let port = listeners.first().ok_or_else(why)?.address.port();
+            targets.push(Target { dial: Dial { host, port }, listeners });
+        }
+        Ok(targets)
+    }
+}
+
+impl Listening {
+    fn is_meant_by(&self, meant: &[IpAddr]) -> bool {
+        self.dialled_as.iter().any(|address| meant.contains(address))
+    }
+}
+
+/// The addresses that a spelling leads to, where it is known without asking anybody: literals, `localhost`, and the
+/// unspecified addresses, which a client connects to its own loopback with.
+fn meant_by(spelled: &str) -> Vec<IpAddr> {
+    if spelled == "localhost" {
+        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    }
+    let Ok(literal) = spelled.parse::<IpAddr>() else { return Vec::new() };
+    let literal = match literal {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(literal, IpAddr::V4),
+        IpAddr::V4(_) => literal,
+    };
+    vec![match literal {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopbacks() -> Sites {
+        let mut sites = Sites::default();
+        for (id, address) in [(1, "127.0.0.1:7"), (2, "127.0.0.2:7"), (3, "[::1]:7")] {
+            let address: SocketAddr = address.parse().unwrap();
+            let listening = Listening {
+                id,
+                name: "real-loopback tcp/random".into(),
+                address,
+                dialled_as: vec![address.ip()],
+                control: "real".into(),
+                control_dials: address,
+            };
+            sites.add(Site::RealLoopback, "random", Transport::Tcp, listening);
+        }
+        sites.lacks(Site::RealLoopback, "discard", Transport::Tcp, "taken".into());
+        sites
+    }
+
+    fn to(port: &str, spelled: Option<&str>) -> To {
+        To { site: Site::RealLoopback, port: port.into(), spelled: spelled.map(Into::into) }
+    }
+
+    fn ids(spelled: &str) -> Vec<u32> {
+        let targets = loopbacks().targets(&to("random", Some(spelled)), Transport::Tcp).unwrap();
+        targets[0].listeners.iter().map(|one| one.id).collect()
+    }
+
+    #[test]
+    fn a_spelling_leads_to_the_listeners_that_would_see_it() {
+        for (spelled, expected) in [
+            ("127.0.0.1", &[1][..]),
+            ("0.0.0.0", &[1]),
+            ("::ffff:127.0.0.1", &[1]),
+            ("127.0.0.2", &[2]),
+            ("::1", &[3]),
+            ("::", &[3]),
+            ("localhost", &[1, 3]),
+        ] {
+            assert_eq!(ids(spelled), expected, "{spelled}");
+        }
+    }
+
+    #[test]
+    fn without_a_spelling_every_address_is_a_target() {
+        let targets = loopbacks().targets(&to("random", None), Transport::Tcp).unwrap();
+        let hosts: Vec<_> = targets.into_iter().map(|target| target.dial.host).collect();
+        assert_eq!(hosts, ["127.0.0.1", "127.0.0.2", "::1"]);
+    }
+
+    #[test]
+    fn what_has_no_listener_says_why() {
+        let sites = loopbacks();
+        let why = |port, spelled, transport| sites.targets(&to(port, spelled), transport).unwrap_err().why;
+        assert_eq!(why("discard", None, Transport::Tcp), "taken");
+        let none = "no witness at real-loopback udp/random on this backend";
+        assert_eq!(why("random", None, Transport::Udp), none);
+        assert!(why("random", Some("203.0.113.9"), Transport::Tcp).starts_with("no witness"));
+    }
+}

@@ -1,0 +1,158 @@
+//! From definitions to what is tried in this lab: every attempt with its nonce, its target and its listeners.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse};
+use claude_bottle_protocol::witness::Transport;
+use rand::RngExt as _;
+
+use super::definition::{AttemptDefinition, Expect, Method, Probe, Site, To};
+use crate::lab::{Listening, Sites};
+
+/// How long a denial is waited for: longer than the 1.0 s that some rejections and a first IPv6 contact take.
+pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
+
+/// A nonce that was never used before.
+pub fn fresh_nonce() -> Nonce {
+    Nonce::from_bits(rand::rng().random())
+}
+
+/// One attempt as it is made.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its number in the batch.
+    pub id: u32,
+    /// The index of its probe among the selected ones.
+    pub probe: usize,
+    /// What is tried, for a reader.
+    pub what: String,
+    /// What must come of it.
+    pub expect: Expect,
+    /// Its definition.
+    pub definition: AttemptDefinition,
+    /// How it is made.
+    pub means: Means,
+}
+
+/// How an attempt is made.
+#[derive(Debug, Clone)]
+pub enum Means {
+    /// By the prober, in the batch.
+    Prober {
+        /// The token to deliver.
+        nonce: Nonce,
+        /// What the prober does.
+        action: Action,
+        /// Who would see it.
+        listeners: Vec<Listening>,
+    },
+    /// By a command of its own.
+    Exec,
+    /// Not at all, here.
+    Skipped(String),
+}
+
+/// All attempts of the selected probes on one backend.
+pub fn plan(probes: &[Probe], backend: &str, sites: &Sites) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    for (index, probe) in probes.iter().enumerate() {
+        let on = probe.on.get(backend);
+        for definition in &probe.attempts {
+            if !definition.is_made_on(backend) {
+                continue;
+            }
+            let expect = on.and_then(|on| on.expect).unwrap_or(definition.expect);
+            for (what, means) in means(definition, sites) {
+                // 0 is the sign of life.
+                let id = u32::try_from(planned.len() + 1).expect("fewer attempts than that");
+                let definition = definition.clone();
+                planned.push(Planned { id, probe: index, what, expect, definition, means });
+            }
+        }
+    }
+    planned
+}
+
+fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> {
+    let method = definition.method;
+    let Some(to) = &definition.to else {
+        return vec![(format!("{method} a command"), Means::Exec)];
+    };
+    let transport = match method {
+        Method::Tcp => Transport::Tcp,
+        Method::Udp => Transport::Udp,
+        Method::Exec => unreachable!("goes nowhere, as the parser has checked"),
+    };
+    let place = format!("{method} to {}:{}", to.site, to.port);
+    match sites.targets(to, transport) {
+        Err(unserved) => {
+            let spelled = to.spelled.as_ref().map(|s| format!(" as {s}")).unwrap_or_default();
+            vec![(format!("{place}{spelled}"), Means::Skipped(unserved.why))]
+        }
+        Ok(targets) => targets
+            .into_iter()
+            .map(|target| {
+                let what = format!("{place} as {}", target.dial.host);
+                let action = match transport {
+                    Transport::Tcp => Action::Tcp(target.dial),
+                    Transport::Udp => Action::Udp(target.dial),
+                };
+                let (nonce, listeners) = (fresh_nonce(), target.listeners);
+                (what, Means::Prober { nonce, action, listeners })
+            })
+            .collect(),
+    }
+}
+
+/// The sign of life: an attempt to reach what every plan allows. Its number is 0.
+pub fn sign_of_life(sites: &Sites) -> Option<(Attempt, Listening)> {
+    let to = To { site: Site::Bundle, port: "gateway".into(), spelled: None };
+    let target = sites.targets(&to, Transport::Tcp).ok()?.into_iter().next()?;
+    let action = Action::Tcp(target.dial);
+    Some((attempt(0, fresh_nonce(), action), target.listeners.into_iter().next()?))
+}
+
+/// The batch for the prober in the bottle.
+pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) -> Batch {
+    let mut attempts: Vec<_> = sign_of_life.cloned().into_iter().collect();
+    for one in planned {
+        if let Means::Prober { nonce, action, .. } = &one.means {
+            attempts.push(attempt(one.id, nonce.clone(), action.clone()));
+        }
+    }
+    Batch { token: fresh_nonce(), fuse, attempts }
+}
+
+/// The controls for `listeners`, by the place that they come from; and each listener's nonce.
+pub fn controls<'a>(
+    listeners: impl Iterator<Item = (u32, (&'a Listening, Transport))>,
+) -> (BTreeMap<String, Batch>, BTreeMap<u32, Nonce>) {
+    let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
+    let mut nonces = BTreeMap::new();
+    for (id, (listening, transport)) in listeners {
+        let target = claude_bottle_protocol::prober::Target {
+            host: listening.control_dials.ip().to_string(),
+            port: listening.control_dials.port(),
+        };
+        let action = match transport {
+            Transport::Tcp => Action::Tcp(target),
+            Transport::Udp => Action::Udp(target),
+        };
+        let nonce = fresh_nonce();
+        nonces.insert(id, nonce.clone());
+        let batch = batches.entry(listening.control.clone()).or_insert_with(|| Batch {
+            token: fresh_nonce(),
+            fuse: Fuse::Namespaces(Vec::new()),
+            attempts: Vec::new(),
+        });
+        batch.attempts.push(attempt(id, nonce, action));
+    }
+    (batches, nonces)
+}
+
+fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
+    let patience_ms = u32::try_from(DENY_WINDOW.as_millis()).unwrap_or(u32::MAX);
+    Attempt { id, nonce, patience_ms, action }
+}

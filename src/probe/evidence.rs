@@ -1,0 +1,147 @@
+//! From what the witness logged and the probers said to the judge's cases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::prober::{How, Word};
+use claude_bottle_protocol::witness::Sighting;
+
+use super::definition::Expect;
+use super::judge::{Arrival, Case, Control, Prober, Reliance};
+use super::verdict::Evidence;
+use crate::lab::{Answers, Listening, Log};
+
+/// One round of controls: what was sent to each listener, and what its prober said.
+#[derive(Debug, Clone, Default)]
+pub struct Controls {
+    /// The nonce sent to each listener.
+    pub nonces: BTreeMap<u32, Nonce>,
+    /// What the prober said of it.
+    pub words: BTreeMap<u32, (Word, Duration)>,
+    /// What went wrong with the round as a whole.
+    pub trouble: Option<String>,
+}
+
+/// All that was gathered in one window.
+#[derive(Debug)]
+pub struct Evidences {
+    /// The witness's log at the end of the window.
+    pub log: Log,
+    /// The controls before the attempts.
+    pub leading: Controls,
+    /// Those after.
+    pub trailing: Controls,
+    /// The sign of life: its nonce, and the listener that must have seen it.
+    pub life: Option<(Nonce, u32)>,
+    /// What the prober in the bottle said.
+    pub answers: Answers,
+}
+
+impl Evidences {
+    /// What is known of the attempt with number `id`.
+    pub fn case<'a>(
+        &'a self,
+        id: u32,
+        expect: Expect,
+        how: &'a [How],
+        nonce: &Nonce,
+        listeners: &[Listening],
+    ) -> Case<'a> {
+        let ids: Vec<u32> = listeners.iter().map(|listening| listening.id).collect();
+        Case {
+            expect,
+            how,
+            control: self.control(&ids),
+            arrival: self.arrival(nonce, &ids, listeners),
+            witness: self.reliance(&ids),
+            prober: self.prober(),
+            word: self.answers.words.get(&id).map(|(word, _)| word),
+        }
+    }
+
+    /// The control behind a verdict, for a reader.
+    pub fn control_in_words(&self, listeners: &[Listening]) -> Option<String> {
+        let said: Vec<_> = listeners
+            .iter()
+            .filter_map(|listening| {
+                let from = |round: &Controls| {
+                    self.log.reached(round.nonces.get(&listening.id)?, listening.id).flatten()
+                };
+                let (before, after) = (from(&self.leading)?, from(&self.trailing)?);
+                let place = &listening.control;
+                Some(format!("{place} reached {} from {before} and {after}", listening.address))
+            })
+            .collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
+    /// Every listener concerned must have been reached before and after.
+    fn control(&self, listeners: &[u32]) -> Control {
+        for id in listeners {
+            let reached = |round: &Controls| {
+                round.nonces.get(id).is_some_and(|nonce| self.log.reached(nonce, *id).is_some())
+            };
+            if !reached(&self.leading) {
+                return Control::Failed(why(&self.leading, *id));
+            }
+            if !reached(&self.trailing) {
+                return Control::Lost(why(&self.trailing, *id));
+            }
+        }
+        if listeners.is_empty() {
+            return Control::Failed("no witness listens there".into());
+        }
+        Control::Reached
+    }
+
+    fn arrival(&self, nonce: &Nonce, ids: &[u32], listeners: &[Listening]) -> Arrival {
+        // At whichever listener: a nonce has no business at any of them.
+        if let Some(sighting) = self.log.seen.get(nonce).and_then(|seen| seen.first()) {
+            return Arrival::Nonce(evidence(sighting, listeners, format!("nonce {nonce}")));
+        }
+        match self.log.silent_accept(ids) {
+            Some(sighting) => {
+                let saw = "a connection without a nonce".into();
+                Arrival::Accept(evidence(sighting, listeners, saw))
+            }
+            None => Arrival::Nothing,
+        }
+    }
+
+    fn reliance(&self, listeners: &[u32]) -> Reliance {
+        match &self.log.broken {
+            Some(error) => Reliance::Broken(error.to_string()),
+            None if self.log.lossy(listeners) => Reliance::Lossy,
+            None => Reliance::Sound,
+        }
+    }
+
+    fn prober(&self) -> Prober {
+        let Answers { greeted, finished, trouble, .. } = &self.answers;
+        if !greeted || !finished {
+            let why = trouble.clone().unwrap_or_else(|| "it did not finish".into());
+            return Prober::Silent(why);
+        }
+        match &self.life {
+            Some((nonce, listener)) if self.log.reached(nonce, *listener).is_none() => {
+                Prober::CutOff
+            }
+            _ => Prober::Alive,
+        }
+    }
+}
+
+fn why(round: &Controls, listener: u32) -> String {
+    let said = round.words.get(&listener).map(|(word, _)| format!("it was {}", word.how));
+    round.trouble.clone().or(said).unwrap_or_else(|| "none was sent".into())
+}
+
+fn evidence(sighting: &Sighting, listeners: &[Listening], saw: String) -> Evidence {
+    let listening = listeners.iter().find(|listening| listening.id == sighting.listener);
+    let witness = match listening {
+        Some(listening) => format!("{} at {}", listening.name, listening.address),
+        None => format!("listener {}", sighting.listener),
+    };
+    Evidence { witness, peer: sighting.peer, saw, at: Duration::from_micros(sighting.at_us) }
+}

@@ -1,0 +1,290 @@
+//! One run: a bottle, a lab, one batch of attempts between two rounds of controls, and the verdicts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::prober::Action;
+use claude_bottle_protocol::witness::Transport;
+use futures_util::future::join_all;
+
+use super::attempt::{self, DENY_WINDOW, Means, Planned};
+use super::definition::{Expect, Probe};
+use super::evidence::{Controls, Evidences};
+use super::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
+use super::verdict::{Said, Verdict};
+use super::{exec, judge};
+use crate::backend::{Arena, Backend, LaunchError};
+use crate::bottle::{Bottle, Command};
+use crate::breach::Breach;
+use crate::lab::{Answers, Fixture, Listening, batch_line, converse};
+use crate::report::text::Untrusted;
+
+/// How much longer than the deny window the batch may take before it is cut off.
+const BATCH_GRACE: Duration = Duration::from_secs(10);
+
+/// Who wants to know how far a run has come.
+pub trait Watch: Send + Sync {
+    /// A phase begins.
+    fn phase(&self, name: &str);
+    /// So many attempts have ended.
+    fn attempts(&self, done: usize, total: usize);
+}
+
+/// Nobody does.
+impl Watch for () {
+    fn phase(&self, _: &str) {}
+    fn attempts(&self, _: usize, _: usize) {}
+}
+
+/// Launches a bottle on `backend`, with the hole of `breach` if one is given, makes every attempt of `probes`, and
+/// judges them. Bottle and lab are gone when this returns, also when it fails.
+pub async fn run(
+    backend: &dyn Backend,
+    probes: &[Probe],
+    breach: Option<Breach>,
+    watch: &dyn Watch,
+) -> Result<RunOutcome, LaunchError> {
+    let mut cost = Cost::default();
+    let mut notes = Vec::new();
+    watch.phase("launching a bottle");
+    let begun = Instant::now();
+    let arena = backend.launch(breach).await?;
+    cost.launch = begun.elapsed();
+
+    let found = probe(arena.as_ref(), backend.name(), probes, watch, &mut cost).await;
+
+    watch.phase("tearing down");
+    let begun = Instant::now();
+    if let Err(error) = arena.teardown().await {
+        notes.push(error.to_string());
+    }
+    cost.teardown = begun.elapsed();
+    Ok(RunOutcome {
+        backend: backend.name().into(),
+        breach: breach.map(|breach| breach.name().into()),
+        probes: found,
+        cost,
+        notes,
+    })
+}
+
+/// What the prober in the bottle and the commands of their own said.
+struct Batch {
+    answers: Answers,
+    execs: BTreeMap<u32, Verdict>,
+}
+
+async fn probe(
+    arena: &dyn Arena,
+    backend: &str,
+    probes: &[Probe],
+    watch: &dyn Watch,
+    cost: &mut Cost,
+) -> Vec<ProbeOutcome> {
+    let (bottle, lab) = (arena.bottle(), arena.lab());
+    let planned = attempt::plan(probes, backend, lab.sites());
+    let life = attempt::sign_of_life(lab.sites());
+    let listeners = listeners(&planned, life.as_ref().map(|(_, listening)| listening));
+
+    watch.phase("probing");
+    let begun = Instant::now();
+    let life_attempt = life.as_ref().map(|(attempt, _)| attempt);
+    let batch = attempt::batch(&planned, life_attempt, lab.fuse());
+    let (leading, batch) = tokio::join!(
+        control_round(lab, &listeners),
+        make(bottle, &batch, &planned, watch),
+    );
+    if must_wait(&planned, &batch.answers, lab).await {
+        tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
+    }
+    cost.attempts = begun.elapsed();
+
+    watch.phase("closing the window");
+    let begun = Instant::now();
+    let trailing = control_round(lab, &listeners).await;
+    let log = lab.witness().drain().await;
+    cost.controls = begun.elapsed();
+
+    watch.phase("judging");
+    let begun = Instant::now();
+    let evidences = Evidences {
+        log,
+        leading,
+        trailing,
+        life: life.map(|(attempt, listening)| (attempt.nonce, listening.id)),
+        answers: batch.answers,
+    };
+    let outcomes = judge_all(probes, backend, &planned, &evidences, &batch.execs);
+    cost.judge = begun.elapsed();
+    outcomes
+}
+
+/// Every listener that an attempt might reach, once.
+fn listeners<'a>(
+    planned: &'a [Planned],
+    life: Option<&'a Listening>,
+) -> BTreeMap<u32, (&'a Listening, Transport)> {
+    let mut listeners = BTreeMap::new();
+    listeners.extend(life.map(|listening| (listening.id, (listening, Transport::Tcp))));
+    for one in planned {
+        let Means::Prober { action, listeners: concerned, .. } = &one.means else { continue };
+        let transport = match action {
+            Action::Udp(_) => Transport::Udp,
+            Action::Tcp(_) | Action::Idle => Transport::Tcp,
+        };
+        listeners.extend(concerned.iter().map(|listening| (listening.id, (listening, transport))));
+    }
+    listeners
+}
+
+/// Sends a control to every listener, from the place that must reach it; all places at the same time.
+async fn control_round(
+    lab: &dyn Fixture,
+    listeners: &BTreeMap<u32, (&Listening, Transport)>,
+) -> Controls {
+    let wanted = listeners.iter().map(|(id, listening)| (*id, *listening));
+    let (batches, nonces): (_, BTreeMap<u32, Nonce>) = attempt::controls(wanted);
+    let rounds = batches.iter().map(|(place, batch)| async {
+        match lab.control(place, batch).await {
+            Ok(answers) => (answers.words, answers.trouble),
+            Err(error) => (BTreeMap::new(), Some(error.to_string())),
+        }
+    });
+    let mut words = BTreeMap::new();
+    let mut trouble = Vec::new();
+    for (said, went_wrong) in join_all(rounds).await {
+        words.extend(said);
+        trouble.extend(went_wrong);
+    }
+    Controls { nonces, words, trouble: (!trouble.is_empty()).then(|| trouble.join("; ")) }
+}
+
+/// Makes every attempt in the bottle: one exec for the prober, and one for each command of its own.
+async fn make(
+    bottle: &dyn Bottle,
+    batch: &claude_bottle_protocol::prober::Batch,
+    planned: &[Planned],
+    watch: &dyn Watch,
+) -> Batch {
+    let prober = async {
+        if batch.attempts.is_empty() {
+            return Answers { greeted: true, finished: true, ..Answers::default() };
+        }
+        let run = run_prober(bottle, batch, watch);
+        match tokio::time::timeout(DENY_WINDOW + BATCH_GRACE, run).await {
+            Ok(answers) => answers,
+            Err(_) => Answers::none("it did not finish in time"),
+        }
+    };
+    let execs = planned.iter().filter(|one| matches!(one.means, Means::Exec));
+    let execs = join_all(execs.map(|one| async { (one.id, exec::attempt(bottle).await) }));
+    let (answers, execs) = tokio::join!(prober, execs);
+    Batch { answers, execs: execs.into_iter().collect() }
+}
+
+async fn run_prober(
+    bottle: &dyn Bottle,
+    batch: &claude_bottle_protocol::prober::Batch,
+    watch: &dyn Watch,
+) -> Answers {
+    let command = Command::new(bottle.toolbox()).arg("prober").stdin(batch_line(batch));
+    let running = match bottle.start(command).await {
+        Ok(running) => running,
+        Err(error) => return Answers::none(error.to_string()),
+    };
+    let total = batch.attempts.len();
+    converse(batch, &mut running.lines(), |_, _| {}, |done| watch.attempts(done, total)).await
+}
+
+/// Whether a denial may still turn out to be none: where an attempt got no answer at all, or left over IPv6 or a
+/// real bridge, the window stays open.
+async fn must_wait(planned: &[Planned], answers: &Answers, lab: &dyn Fixture) -> bool {
+    use claude_bottle_protocol::prober::How;
+    if lab.has_real_bridge() {
+        return true;
+    }
+    let has_v6 = async {
+        let observed = lab.observe().await.ok().flatten();
+        observed.is_none_or(|seen| seen.addresses_v6.iter().any(|(ip, _)| !ip.is_loopback()))
+    };
+    let left_over_v6 = planned.iter().any(|one| {
+        let dialled = answers.words.get(&one.id).and_then(|(word, _)| word.dialled);
+        dialled.is_some_and(|ip| {
+            let stays = ip.to_canonical().is_loopback() || ip.is_unspecified();
+            ip.to_canonical().is_ipv6() && !stays
+        })
+    });
+    let unanswered =
+        answers.words.values().any(|(word, _)| matches!(word.how, How::Sent | How::TimedOut));
+    unanswered || (left_over_v6 && has_v6.await)
+}
+
+fn judge_all(
+    probes: &[Probe],
+    backend: &str,
+    planned: &[Planned],
+    evidences: &Evidences,
+    execs: &BTreeMap<u32, Verdict>,
+) -> Vec<ProbeOutcome> {
+    let mut outcomes = Vec::new();
+    for (index, probe) in probes.iter().enumerate() {
+        let mut attempts = Vec::new();
+        let mut took = Duration::ZERO;
+        for one in planned.iter().filter(|one| one.probe == index) {
+            let (verdict, control) = match &one.means {
+                Means::Skipped(why) => (Verdict::Skipped { why: why.clone() }, None),
+                Means::Exec => {
+                    let silent = Verdict::Inconclusive { why: "the command was not run".into() };
+                    (execs.get(&one.id).cloned().unwrap_or(silent), None)
+                }
+                Means::Prober { nonce, listeners, .. } => {
+                    let how = &one.definition.how;
+                    let case = evidences.case(one.id, one.expect, how, nonce, listeners);
+                    (judge::judge(&case), evidences.control_in_words(listeners))
+                }
+            };
+            let said = evidences.answers.words.get(&one.id).map(|(word, took)| Said {
+                how: word.how,
+                errno: word.errno,
+                detail: word.detail.as_ref().map(|text| Untrusted::new(text.as_bytes())),
+                took: *took,
+            });
+            took = took.max(said.as_ref().map_or(Duration::ZERO, |said| said.took));
+            attempts.push(AttemptOutcome {
+                what: one.what.clone(),
+                expect: one.expect,
+                verdict,
+                control,
+                said,
+            });
+        }
+        outcomes.push(outcome(probe, backend, attempts, took));
+    }
+    outcomes
+}
+
+fn outcome(
+    probe: &Probe,
+    backend: &str,
+    attempts: Vec<AttemptOutcome>,
+    took: Duration,
+) -> ProbeOutcome {
+    let worst = attempts.iter().map(|attempt| &attempt.verdict).max_by_key(|v| v.badness());
+    let nothing = Verdict::Skipped { why: "it has no attempt on this backend".into() };
+    let known_leak = attempts
+        .iter()
+        .any(|attempt| attempt.expect == Expect::Leaks)
+        .then(|| probe.on.get(backend).and_then(|on| on.reference.clone()))
+        .map(Option::unwrap_or_default);
+    ProbeOutcome {
+        name: probe.name.clone(),
+        title: probe.title.clone(),
+        why: probe.why.clone(),
+        severity: probe.severity,
+        verdict: worst.cloned().unwrap_or(nothing),
+        known_leak,
+        attempts,
+        took,
+    }
+}
