@@ -1,0 +1,422 @@
+//! Finds out what this machine can run: a few reads, two system calls and one connection to a local socket.
+//!
+//! It runs once per process, and a test runner may start a process per test: no subprocess, nothing slow.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use super::facts::{Host, Lack, Smolvm};
+use super::{docker, user_namespaces};
+
+impl Host {
+    /// What this machine can run, here and now.
+    pub fn detect() -> Self {
+        Detect {
+            root: Path::new("/"),
+            env: &|name| std::env::var_os(name),
+            euid: nix::unistd::geteuid().as_raw(),
+            os: std::env::consts::OS,
+            terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+            calls: Calls::REAL,
+        }
+        .host()
+    }
+}
+
+/// Where a detection looks; tests give it a made-up machine.
+#[derive(Clone, Copy)]
+pub struct Detect<'a> {
+    /// The folder that stands for `/`. Only the folders in `PATH` are taken as they are.
+    pub root: &'a Path,
+    /// The environment.
+    pub env: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The effective user id.
+    pub euid: u32,
+    /// The operating system, as [`std::env::consts::OS`] names it.
+    pub os: &'a str,
+    /// Whether standard input and output are a terminal.
+    pub terminal: bool,
+    /// What only the kernel can tell.
+    pub calls: Calls,
+}
+
+/// System calls that ask the kernel something and change nothing.
+#[derive(Clone, Copy)]
+pub struct Calls {
+    /// Whether the process's seccomp filter lets it ask for a user namespace; the error is the filter's.
+    pub ask_unshare: fn() -> io::Result<()>,
+    /// Whether vsock has a loopback.
+    pub bind_vsock_loopback: fn() -> io::Result<()>,
+}
+
+impl Detect<'_> {
+    /// The facts about this machine.
+    pub fn host(&self) -> Host {
+        Host {
+            os: self.os.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            euid: self.euid,
+            smolvm: self.smolvm(),
+            smolvm_on_linux: self.is_set_to("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1"),
+            docker: self.docker(),
+            kvm: self.kvm(),
+            user_namespaces: user_namespaces::find(self),
+            gitea: self.is_set_to("GITEA_ACTIONS", "true"),
+            ipv6: self.ipv6(),
+            vsock_loopback: self.vsock_loopback(),
+            terminal: self.terminal,
+        }
+    }
+
+    pub(super) fn linux(&self) -> bool {
+        self.os == "linux"
+    }
+
+    pub(super) fn path(&self, absolute: &str) -> PathBuf {
+        below(self.root, Path::new(absolute))
+    }
+
+    /// The content of a small file, without the white space around it.
+    pub(super) fn read(&self, absolute: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path(absolute)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    fn is_set_to(&self, variable: &str, value: &str) -> bool {
+        (self.env)(variable).is_some_and(|set| set == value)
+    }
+
+    fn smolvm(&self) -> Result<Smolvm, Lack> {
+        let folders = (self.env)("PATH").unwrap_or_default();
+        let path = which::which_in("smolvm", Some(folders), self.root)
+            .map_err(|_| Lack::new("not on PATH").fixed_by("install smolvm and put it on PATH"))?;
+        Ok(Smolvm {
+            path,
+            version: None,
+        })
+    }
+
+    fn docker(&self) -> Result<docker::Docker, Lack> {
+        let docker_host = (self.env)("DOCKER_HOST").map(|text| text.to_string_lossy().into_owned());
+        docker::find(self.root, docker_host.as_deref())
+    }
+
+    fn kvm(&self) -> Result<PathBuf, Lack> {
+        const DEVICE: &str = "/dev/kvm";
+        if !self.linux() {
+            return Err(Lack::new("only Linux has it"));
+        }
+        match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path(DEVICE))
+        {
+            Ok(_) => Ok(DEVICE.into()),
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::NotFound => Lack::new(format!("{DEVICE} does not exist")).fixed_by(
+                    "load the module kvm_intel or kvm_amd; virtualisation must be on in the firmware or the hypervisor",
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    Lack::new(format!("permission denied on {DEVICE}"))
+                        .fixed_by("add yourself to the group kvm, or run as root")
+                }
+                _ => Lack::new(format!("cannot open {DEVICE}: {error}")),
+            }),
+        }
+    }
+
+    /// The file is there exactly when the kernel's IPv6 is: neither left out nor switched off with `ipv6.disable=1`.
+    fn ipv6(&self) -> bool {
+        !self.linux() || self.path("/proc/net/if_inet6").exists()
+    }
+
+    /// Asks only where vsock is loaded already: making a socket would load it.
+    fn vsock_loopback(&self) -> bool {
+        let loaded = || {
+            self.read("/proc/net/protocols").is_some_and(|protocols| {
+                protocols
+                    .lines()
+                    .any(|line| line.split_whitespace().next() == Some("AF_VSOCK"))
+            })
+        };
+        self.linux() && loaded() && (self.calls.bind_vsock_loopback)().is_ok()
+    }
+}
+
+/// `path` below `root`, where it is absolute.
+pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(relative) => root.join(relative),
+        Err(_) => path.to_owned(),
+    }
+}
+
+impl Calls {
+    /// The machine's own.
+    pub const REAL: Self = Self {
+        ask_unshare: real::ask_unshare,
+        bind_vsock_loopback: real::bind_vsock_loopback,
+    };
+}
+
+#[cfg(target_os = "linux")]
+mod real {
+    use std::io;
+    use std::os::fd::AsRawFd;
+
+    use nix::errno::Errno;
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socket};
+
+    /// Asks for a user namespace *and* for something that `unshare` never does, so that the kernel refuses with
+    /// EINVAL before it looks at anything else. A seccomp filter comes before the kernel's own checks: if it is
+    /// what refuses, the error is another one (Docker's default filter: EPERM).
+    pub(super) fn ask_unshare() -> io::Result<()> {
+        match unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_PARENT) {
+            Ok(()) | Err(Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Binds a socket to CID 1, which the kernel allows only where the loopback transport is registered
+    /// (`vsock_find_cid` in `net/vmw_vsock/af_vsock.c`). Nothing is dialled.
+    pub(super) fn bind_vsock_loopback() -> io::Result<()> {
+        const LOOPBACK: u32 = 1;
+        const ANY_PORT: u32 = u32::MAX;
+        let socket = socket(
+            AddressFamily::Vsock,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        Ok(bind(
+            socket.as_raw_fd(),
+            &VsockAddr::new(LOOPBACK, ANY_PORT),
+        )?)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod real {
+    use std::io;
+
+    pub(super) fn ask_unshare() -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn bind_vsock_loopback() -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::super::facts::UserNamespaces;
+    use super::*;
+
+    /// A made-up machine in a temporary folder.
+    pub(crate) struct Machine {
+        root: tempfile::TempDir,
+        env: BTreeMap<String, OsString>,
+        pub(crate) euid: u32,
+        pub(crate) os: &'static str,
+        pub(crate) calls: Calls,
+    }
+
+    impl Machine {
+        /// A Linux machine on which an ordinary user can make user namespaces, and nothing else.
+        pub(crate) fn new() -> Self {
+            let machine = Self {
+                root: tempfile::tempdir().expect("temporary folder"),
+                env: BTreeMap::new(),
+                euid: 1000,
+                os: "linux",
+                calls: Calls {
+                    ask_unshare: || Ok(()),
+                    bind_vsock_loopback: || Err(io::ErrorKind::AddrNotAvailable.into()),
+                },
+            };
+            machine.link("/proc/self/ns/user", "user:[4026531837]");
+            machine.write("/proc/sys/user/max_user_namespaces", "96365\n");
+            machine.write(
+                "/proc/self/status",
+                "Name:\ttest\nSeccomp:\t0\nSeccomp_filters:\t0\n",
+            );
+            machine.write(
+                "/proc/self/mountinfo",
+                "22 27 0:21 / /proc rw - proc proc rw\n27 1 254:0 / / rw - ext4 /dev/vda rw\n",
+            );
+            machine
+        }
+
+        pub(crate) fn root(&self) -> &Path {
+            self.root.path()
+        }
+
+        fn parent(&self, absolute: &str) -> PathBuf {
+            let path = below(self.root(), Path::new(absolute));
+            fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+            path
+        }
+
+        pub(crate) fn write(&self, absolute: &str, content: &str) {
+            fs::write(self.parent(absolute), content).expect("write");
+        }
+
+        pub(crate) fn link(&self, absolute: &str, target: impl AsRef<Path>) {
+            symlink(target, self.parent(absolute)).expect("symlink");
+        }
+
+        pub(crate) fn remove(&self, absolute: &str) {
+            let path = below(self.root(), Path::new(absolute));
+            if fs::symlink_metadata(&path).expect("metadata").is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            }
+            .expect("remove");
+        }
+
+        pub(crate) fn set(&mut self, variable: &str, value: impl Into<OsString>) {
+            self.env.insert(variable.to_owned(), value.into());
+        }
+
+        pub(crate) fn host(&self) -> Host {
+            Detect {
+                root: self.root(),
+                env: &|name| self.env.get(name).cloned(),
+                euid: self.euid,
+                os: self.os,
+                terminal: false,
+                calls: self.calls,
+            }
+            .host()
+        }
+    }
+
+    #[test]
+    fn a_machine_with_user_namespaces_and_nothing_else() {
+        let expected = Host {
+            arch: std::env::consts::ARCH.to_owned(),
+            smolvm: Err(Lack::new("not on PATH").fixed_by("install smolvm and put it on PATH")),
+            docker: Err(Lack::new("/var/run/docker.sock does not exist")
+                .fixed_by("install and start Docker, or set DOCKER_HOST")),
+            kvm: Err(Lack::new("/dev/kvm does not exist").fixed_by(
+                "load the module kvm_intel or kvm_amd; \
+                 virtualisation must be on in the firmware or the hypervisor",
+            )),
+            user_namespaces: Ok(UserNamespaces { limit: Some(96365) }),
+            ..Host::bare()
+        };
+        assert_eq!(Machine::new().host(), expected);
+    }
+
+    #[test]
+    fn a_mac_has_nothing_of_linux() {
+        let mut machine = Machine::new();
+        machine.os = "macos";
+        machine.write("/dev/kvm", "");
+        machine.write("/proc/net/protocols", "AF_VSOCK 1240\n");
+        machine.calls.bind_vsock_loopback = || Ok(());
+        let host = machine.host();
+        assert!(host.darwin() && !host.linux());
+        assert_eq!(host.kvm, Err(Lack::new("only Linux has it")));
+        assert_eq!(host.user_namespaces, Err(Lack::new("only Linux has them")));
+        assert!(!host.vsock_loopback);
+        assert!(host.ipv6);
+    }
+
+    #[test]
+    fn smolvm_must_be_an_executable_on_path() {
+        let mut machine = Machine::new();
+        let folder = machine.root().join("bin");
+        machine.set("PATH", folder.clone());
+        machine.write("/bin/smolvm", "");
+        let program = folder.join("smolvm");
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o644)).expect("chmod");
+        assert_eq!(
+            machine.host().smolvm.map_err(|lack| lack.why),
+            Err("not on PATH".to_owned())
+        );
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
+        assert_eq!(
+            machine.host().smolvm,
+            Ok(Smolvm {
+                path: program,
+                version: None
+            })
+        );
+    }
+
+    #[test]
+    fn switches_in_the_environment() {
+        for (variable, value, gitea, smolvm_on_linux) in [
+            ("GITEA_ACTIONS", "true", true, false),
+            ("GITEA_ACTIONS", "false", false, false),
+            ("GITEA_ACTIONS", "", false, false),
+            ("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1", false, true),
+            ("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "0", false, false),
+        ] {
+            let mut machine = Machine::new();
+            machine.set(variable, value);
+            let host = machine.host();
+            assert_eq!(
+                (host.gitea, host.smolvm_on_linux),
+                (gitea, smolvm_on_linux),
+                "{variable}={value}"
+            );
+        }
+    }
+
+    #[test]
+    fn docker_host_is_honoured() {
+        let mut machine = Machine::new();
+        machine.set("DOCKER_HOST", "tcp://docker.invalid:2375");
+        let docker = machine.host().docker.expect("believed");
+        assert_eq!(docker.endpoint.to_string(), "tcp://docker.invalid:2375");
+    }
+
+    #[test]
+    fn kvm_must_open_for_reading_and_writing() {
+        let machine = Machine::new();
+        assert_eq!(
+            machine.host().kvm.map_err(|lack| lack.why),
+            Err("/dev/kvm does not exist".to_owned())
+        );
+        machine.write("/dev/kvm", "");
+        assert_eq!(machine.host().kvm, Ok("/dev/kvm".into()));
+        machine.remove("/dev/kvm");
+        machine.write("/dev/kvm/a-folder", "");
+        let lack = machine.host().kvm.expect_err("a folder is no device");
+        assert!(lack.why.starts_with("cannot open /dev/kvm: "), "{lack}");
+    }
+
+    #[test]
+    fn ipv6_is_what_the_kernel_lists() {
+        let machine = Machine::new();
+        assert!(!machine.host().ipv6);
+        machine.write("/proc/net/if_inet6", "");
+        assert!(
+            machine.host().ipv6,
+            "even where no interface has an address"
+        );
+    }
+
+    #[test]
+    fn vsock_loopback_is_asked_for_only_where_vsock_is_loaded() {
+        let mut machine = Machine::new();
+        machine.calls.bind_vsock_loopback = || Ok(());
+        assert!(!machine.host().vsock_loopback, "no /proc/net/protocols");
+        machine.write("/proc/net/protocols", "protocol  size\nUNIX  1024\n");
+        assert!(!machine.host().vsock_loopback, "not loaded");
+        machine.write("/proc/net/protocols", "protocol  size\nAF_VSOCK  1240\n");
+        assert!(machine.host().vsock_loopback);
+        machine.calls.bind_vsock_loopback = || Err(io::ErrorKind::AddrNotAvailable.into());
+        assert!(!machine.host().vsock_loopback, "no loopback");
+    }
+}

@@ -1,0 +1,299 @@
+//! The facts and their consequences, for a person.
+
+use std::fmt::{self, Display, Write as _};
+
+use owo_colors::{OwoColorize, Style};
+
+use super::facts::{Host, Lack};
+use super::requirement::Unmet;
+use super::requirements::Requirements;
+
+/// The backends, in the order in which a person should think of them.
+const BACKENDS: [&str; 4] = ["namespace", "docker", "smolmachines", "external"];
+
+/// How wide the first column is.
+const COLUMN: usize = 18;
+
+/// Tells which backends this host can run, for each other one what is missing and how to mend it, and the facts
+/// behind that. Ends with a line feed.
+pub fn doctor(host: &Host, colour: bool) -> String {
+    let style = |style: Style| if colour { style } else { Style::new() };
+    let mut text = Text {
+        good: style(Style::new().green()),
+        bad: style(Style::new().red()),
+        title: style(Style::new().bold()),
+        out: String::new(),
+    };
+    text.report(host)
+        .expect("writing to a string does not fail");
+    text.out
+}
+
+/// The text so far, and its colours.
+struct Text {
+    good: Style,
+    bad: Style,
+    title: Style,
+    out: String,
+}
+
+impl Text {
+    fn report(&mut self, host: &Host) -> fmt::Result {
+        self.heading("Backends")?;
+        for backend in BACKENDS {
+            let unmet = Requirements::for_backend(backend).unmet(host);
+            let (word, style) = if unmet.is_empty() {
+                ("ready", self.good)
+            } else {
+                ("not ready", self.bad)
+            };
+            self.row(backend, word.style(style))?;
+            for each in &unmet {
+                self.unmet("needs", each)?;
+            }
+        }
+        self.out.push('\n');
+        self.heading("Host")?;
+        self.facts(host)
+    }
+
+    fn facts(&mut self, host: &Host) -> fmt::Result {
+        self.row("system", format!("{} {}", host.system(), host.arch))?;
+        self.row("user", format!("uid {}", host.euid))?;
+        self.fact("user namespaces", &host.user_namespaces, |found| {
+            found.limit.map_or_else(
+                || "yes".to_owned(),
+                |limit| format!("yes, at most {limit} for each user"),
+            )
+        })?;
+        self.fact("docker", &host.docker, |docker| {
+            let note = if docker.connected { "" } else { " (not tried)" };
+            format!("{}{note}", docker.endpoint)
+        })?;
+        self.fact("smolvm", &host.smolvm, |smolvm| {
+            let path = smolvm.path.display();
+            match &smolvm.version {
+                Some(version) => format!("{path} ({})", version.escape_debug()),
+                None => path.to_string(),
+            }
+        })?;
+        self.fact("kvm", &host.kvm, |device| device.display().to_string())?;
+        self.row("ipv6", yes(host.ipv6))?;
+        self.row("vsock loopback", yes(host.vsock_loopback))?;
+        self.row("Gitea Actions", yes(host.gitea))?;
+        self.row("terminal", yes(host.terminal))
+    }
+
+    fn heading(&mut self, heading: &str) -> fmt::Result {
+        writeln!(self.out, "{}", heading.style(self.title))
+    }
+
+    fn row(&mut self, name: &str, value: impl Display) -> fmt::Result {
+        writeln!(self.out, "  {name:COLUMN$}{value}")
+    }
+
+    fn fact<T>(
+        &mut self,
+        name: &str,
+        fact: &Result<T, Lack>,
+        show: impl Fn(&T) -> String,
+    ) -> fmt::Result {
+        match fact {
+            Ok(found) => self.row(name, show(found)),
+            Err(lack) => self.row(name, format_args!("no: {}", lack.why)),
+        }
+    }
+
+    /// A reason and its fix below it. `word` stands in front: `needs`, or how it belongs to the reason above.
+    fn unmet(&mut self, word: &str, unmet: &Unmet) -> fmt::Result {
+        match unmet {
+            Unmet::One { what, fix, .. } => {
+                self.row("", format_args!("{word} {what}"))?;
+                match fix {
+                    Some(fix) => self.row("", format_args!("  fix: {fix}")),
+                    None => Ok(()),
+                }
+            }
+            Unmet::AnyOf(alternatives) => {
+                let mut word = word;
+                for alternative in alternatives {
+                    for each in alternative {
+                        self.unmet(word, each)?;
+                        word = "and";
+                    }
+                    word = "or";
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn yes(fact: bool) -> &'static str {
+    if fact { "yes" } else { "no" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::{Smolvm, UserNamespaces};
+    use super::super::requirement::Requirement;
+    use super::*;
+
+    #[test]
+    fn an_ordinary_linux_machine() {
+        let host = Host {
+            docker: Err(Lack::new("permission denied on /var/run/docker.sock")
+                .fixed_by("add yourself to the group docker, or run as root")),
+            smolvm: Err(Lack::new("not on PATH").fixed_by("install smolvm and put it on PATH")),
+            kvm: Err(Lack::new("/dev/kvm does not exist").fixed_by("load the module")),
+            user_namespaces: Ok(UserNamespaces {
+                limit: Some(96_365),
+            }),
+            ipv6: true,
+            ..Host::bare()
+        };
+        insta::assert_snapshot!(doctor(&host, false), @r"
+        Backends
+          namespace         ready
+          docker            not ready
+                            needs docker: permission denied on /var/run/docker.sock
+                              fix: add yourself to the group docker, or run as root
+          smolmachines      not ready
+                            needs darwin (this is linux)
+                              fix: run on a Mac, or on Linux with KVM set CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1
+                            needs smolvm on PATH
+                              fix: install smolvm and put it on PATH
+                            needs docker: permission denied on /var/run/docker.sock
+                              fix: add yourself to the group docker, or run as root
+          external          ready
+
+        Host
+          system            linux x86_64
+          user              uid 1000
+          user namespaces   yes, at most 96365 for each user
+          docker            no: permission denied on /var/run/docker.sock
+          smolvm            no: not on PATH
+          kvm               no: /dev/kvm does not exist
+          ipv6              yes
+          vsock loopback    no
+          Gitea Actions     no
+          terminal          no
+        ");
+    }
+
+    #[test]
+    fn a_mac_with_all_it_needs() {
+        let host = Host {
+            smolvm: Ok(Smolvm {
+                path: "/opt/homebrew/bin/smolvm".into(),
+                version: Some("smolvm 0.8.0".to_owned()),
+            }),
+            user_namespaces: Err(Lack::new("only Linux has them")),
+            kvm: Err(Lack::new("only Linux has it")),
+            terminal: true,
+            ..Host::bare()
+                .with(Requirement::Darwin)
+                .with(Requirement::Docker)
+                .with(Requirement::Ipv6)
+        };
+        insta::assert_snapshot!(doctor(&host, false), @r"
+        Backends
+          namespace         not ready
+                            needs linux (this is darwin)
+                              fix: run on Linux, or in a virtual machine with it
+                            needs user-namespaces: only Linux has them
+          docker            ready
+          smolmachines      ready
+          external          ready
+
+        Host
+          system            darwin x86_64
+          user              uid 1000
+          user namespaces   no: only Linux has them
+          docker            unix:///var/run/docker.sock
+          smolvm            /opt/homebrew/bin/smolvm (smolvm 0.8.0)
+          kvm               no: only Linux has it
+          ipv6              yes
+          vsock loopback    no
+          Gitea Actions     no
+          terminal          yes
+        ");
+    }
+
+    #[test]
+    fn a_job_of_gitea_that_would_run_smolvm_on_linux() {
+        let host = Host {
+            gitea: true,
+            kvm: Err(Lack::new("permission denied on /dev/kvm")
+                .fixed_by("add yourself to the group kvm, or run as root")),
+            ..Host::bare()
+                .with(Requirement::SmolvmOnLinux)
+                .with(Requirement::Docker)
+        };
+        insta::assert_snapshot!(doctor(&host, false), @r"
+        Backends
+          namespace         not ready
+                            needs user-namespaces: made up without it
+          docker            not ready
+                            needs a runner that is not Gitea (GITEA_ACTIONS=true)
+                              fix: run it outside of Gitea Actions
+          smolmachines      not ready
+                            needs darwin (this is linux)
+                              fix: run on a Mac, or on Linux with KVM set CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1
+                            or kvm: permission denied on /dev/kvm
+                              fix: add yourself to the group kvm, or run as root
+                            needs smolvm on PATH
+                            needs a runner that is not Gitea (GITEA_ACTIONS=true)
+                              fix: run it outside of Gitea Actions
+          external          ready
+
+        Host
+          system            linux x86_64
+          user              uid 1000
+          user namespaces   no: made up without it
+          docker            unix:///var/run/docker.sock
+          smolvm            no: made up without it
+          kvm               no: permission denied on /dev/kvm
+          ipv6              no
+          vsock loopback    no
+          Gitea Actions     yes
+          terminal          no
+        ");
+    }
+
+    #[test]
+    fn alternatives_are_told_from_what_is_needed_besides() {
+        let one = |what: &str| Unmet::One {
+            what: what.to_owned(),
+            fix: None,
+            terse: true,
+        };
+        let mut text = Text {
+            good: Style::new(),
+            bad: Style::new(),
+            title: Style::new(),
+            out: String::new(),
+        };
+        let unmet = Unmet::AnyOf(vec![
+            vec![one("a fork"), one("a knife")],
+            vec![one("a spoon")],
+        ]);
+        text.unmet("needs", &unmet).expect("written");
+        let lines: Vec<_> = text.out.lines().map(str::trim).collect();
+        assert_eq!(lines, ["needs a fork", "and a knife", "or a spoon"]);
+    }
+
+    #[test]
+    fn colour_is_all_that_colour_adds() {
+        let host = Host::bare().with(Requirement::Docker);
+        let plain = doctor(&host, false);
+        let coloured = doctor(&host, true);
+        assert!(!plain.contains('\u{1b}'));
+        assert!(coloured.contains("\u{1b}[32mready\u{1b}[0m"), "{coloured}");
+        assert!(
+            coloured.contains("\u{1b}[31mnot ready\u{1b}[0m"),
+            "{coloured}"
+        );
+        assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
+    }
+}
