@@ -8,7 +8,7 @@ use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse};
 use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
-use super::definition::{AttemptDefinition, Expect, Method, Probe, Site, To};
+use super::definition::{AttemptDefinition, Method, Probe, RunsOn, Site, To};
 use crate::lab::{Listening, Sites};
 
 /// How long a denial is waited for: longer than the 1.0 s that some rejections and a first IPv6 contact take.
@@ -28,9 +28,7 @@ pub struct Planned {
     pub probe: usize,
     /// What is tried, for a reader.
     pub what: String,
-    /// What must come of it.
-    pub expect: Expect,
-    /// Its definition.
+    /// Its definition, as it is on this backend.
     pub definition: AttemptDefinition,
     /// How it is made.
     pub means: Means,
@@ -58,17 +56,12 @@ pub enum Means {
 pub fn plan(probes: &[Probe], backend: &str, sites: &Sites) -> Vec<Planned> {
     let mut planned = Vec::new();
     for (index, probe) in probes.iter().enumerate() {
-        let on = probe.on.get(backend);
-        for definition in &probe.attempts {
-            if !definition.is_made_on(backend) {
-                continue;
-            }
-            let expect = on.and_then(|on| on.expect).unwrap_or(definition.expect);
-            for (what, means) in means(definition, sites) {
+        let RunsOn::Runs { attempts, .. } = probe.runs_on(backend) else { continue };
+        for definition in attempts {
+            for (what, means) in means(&definition, sites) {
                 // 0 is the sign of life.
                 let id = u32::try_from(planned.len() + 1).expect("fewer attempts than that");
-                let definition = definition.clone();
-                planned.push(Planned { id, probe: index, what, expect, definition, means });
+                planned.push(Planned { id, probe: index, what, definition: definition.clone(), means });
             }
         }
     }

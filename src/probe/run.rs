@@ -9,7 +9,7 @@ use claude_bottle_protocol::witness::Transport;
 use futures_util::future::join_all;
 
 use super::attempt::{self, DENY_WINDOW, Means, Planned};
-use super::definition::{Expect, Probe};
+use super::definition::{AttemptDefinition, Probe, RunsOn};
 use super::evidence::{Controls, Evidences};
 use super::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
 use super::verdict::{Said, Verdict};
@@ -239,8 +239,8 @@ fn judge_all(
                     (execs.get(&one.id).cloned().unwrap_or(silent), None)
                 }
                 Means::Prober { nonce, listeners, .. } => {
-                    let how = &one.definition.how;
-                    let case = evidences.case(one.id, one.expect, how, nonce, listeners);
+                    let AttemptDefinition { expect, how, .. } = &one.definition;
+                    let case = evidences.case(one.id, *expect, how, nonce, listeners);
                     (judge::judge(&case), evidences.control_in_words(listeners))
                 }
             };
@@ -253,7 +253,7 @@ fn judge_all(
             took = took.max(said.as_ref().map_or(Duration::ZERO, |said| said.took));
             attempts.push(AttemptOutcome {
                 what: one.what.clone(),
-                expect: one.expect,
+                expect: one.definition.expect,
                 verdict,
                 control,
                 said,
@@ -270,19 +270,18 @@ fn outcome(
     attempts: Vec<AttemptOutcome>,
     took: Duration,
 ) -> ProbeOutcome {
+    let (known_leak, skipped) = match probe.runs_on(backend) {
+        RunsOn::Runs { known_leak, .. } => (known_leak.map(str::to_owned), String::new()),
+        RunsOn::Skipped { because } => (None, because.into_owned()),
+    };
     let worst = attempts.iter().map(|attempt| &attempt.verdict).max_by_key(|v| v.badness());
-    let nothing = Verdict::Skipped { why: "it has no attempt on this backend".into() };
-    let known_leak = attempts
-        .iter()
-        .any(|attempt| attempt.expect == Expect::Leaks)
-        .then(|| probe.on.get(backend).and_then(|on| on.reference.clone()))
-        .map(Option::unwrap_or_default);
+    let verdict = worst.cloned().unwrap_or(Verdict::Skipped { why: skipped });
     ProbeOutcome {
         name: probe.name.clone(),
         title: probe.title.clone(),
         why: probe.why.clone(),
         severity: probe.severity,
-        verdict: worst.cloned().unwrap_or(nothing),
+        verdict,
         known_leak,
         attempts,
         took,

@@ -1,0 +1,88 @@
+//! One run that several trials share.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tokio::runtime::Runtime;
+
+use crate::backend;
+use crate::breach::Breach;
+use crate::probe::definition::Probe;
+use crate::probe::outcome::{ProbeOutcome, RunOutcome};
+use crate::probe::run;
+
+/// A run on one backend, made when its first trial asks for it.
+pub(super) struct Batch {
+    backend: &'static str,
+    breach: Option<Breach>,
+    probes: Vec<Probe>,
+    outcome: OnceLock<RunOutcome>,
+}
+
+impl Batch {
+    /// A run of `probes`, which are sorted by name.
+    pub(super) fn new(
+        backend: &'static str,
+        breach: Option<Breach>,
+        probes: Vec<Probe>,
+    ) -> Self {
+        Self { backend, breach, probes, outcome: OnceLock::new() }
+    }
+
+    /// The outcome; the first caller makes the run, others wait for it.
+    pub(super) fn outcome(&self) -> &RunOutcome {
+        self.outcome.get_or_init(|| {
+            let failed = |error: &str| {
+                let breach = self.breach.map(Breach::name);
+                RunOutcome::launch_failed(self.backend, breach, &self.probes, error)
+            };
+            let Some(backend) = backend::by_name(self.backend) else {
+                return failed("this build has no such backend");
+            };
+            let run = run::run(backend.as_ref(), &self.probes, self.breach, &());
+            match with_runtime(|runtime| runtime.block_on(run)) {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) => failed(&chain(&error)),
+                Err(error) => failed(&error.to_string()),
+            }
+        })
+    }
+
+    /// The outcome of one probe.
+    pub(super) fn probe(&self, name: &str) -> Option<&ProbeOutcome> {
+        self.outcome().probes.iter().find(|probe| probe.name == name)
+    }
+
+    /// The outcome, if the run was made.
+    pub(super) fn if_run(&self) -> Option<&RunOutcome> {
+        self.outcome.get()
+    }
+}
+
+/// One runtime for all runs of this process.
+fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> std::io::Result<T> {
+    static RUNTIME: Mutex<Option<&'static Runtime>> = Mutex::new(None);
+    let runtime = {
+        let mut shared = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+        match *shared {
+            Some(runtime) => runtime,
+            None => {
+                let made: &'static Runtime = Box::leak(Box::new(Runtime::new()?));
+                *shared = Some(made);
+                made
+            }
+        }
+    };
+    Ok(work(runtime))
+}
+
+/// An error and all that is behind it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,90 @@
+//! `cargo test --test breaches`: every probe proven able to fail.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+use super::batch::Batch;
+use super::{Ended, catalogue, lacking, note_nothing, selected, unmet};
+use crate::backend;
+use crate::breach::Breach;
+use crate::host::Host;
+use crate::probe::catalogue::Catalogue;
+use crate::probe::flip;
+use crate::report::terminal;
+
+/// Lists or runs every breach on every backend. The `main` of `tests/breaches.rs`.
+///
+/// One trial per backend, breach and declared probe, named `namespace::no-bundle-route::bundle-reach`, and one that
+/// no other probe flipped: `namespace::no-bundle-route::no-other`.
+pub fn breaches() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let catalogue = match catalogue() {
+        Ok(catalogue) => Arc::new(catalogue),
+        Err(code) => return code,
+    };
+    let host = Host::detect();
+    let mut trials = Vec::new();
+    for name in backend::NAMES.iter().copied() {
+        let Some(backend) = backend::by_name(name) else { continue };
+        let lacking = lacking(&host, name);
+        for breach in backend.breaches().iter().copied() {
+            let batch = Arc::new(Batch::new(name, Some(breach), catalogue.probes().to_vec()));
+            let declared = flip::declared(catalogue.probes(), breach, name);
+            for probe in declared {
+                let trial = format!("{name}::{breach}::{probe}");
+                trials.push(match &lacking {
+                    Some(why) => unmet(trial, why),
+                    None => must_flip(trial, &batch, probe),
+                });
+            }
+            let trial = format!("{name}::{breach}::no-other");
+            trials.push(match &lacking {
+                Some(why) => unmet(trial, why),
+                None => no_other_may(trial, &batch, breach, &catalogue),
+            });
+        }
+    }
+    note_nothing(&arguments, trials.iter().any(|trial| selected(&arguments, trial.name())));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn must_flip(name: String, batch: &Arc<Batch>, probe: String) -> Trial {
+    let batch = Arc::clone(batch);
+    Trial::ignorable_test(name, move || -> Ended {
+        match batch.probe(&probe) {
+            Some(outcome) if flip::has_flipped(outcome) => Ok(Completion::Completed),
+            _ => Err(told(&batch, "the probe did not notice the breach")),
+        }
+    })
+}
+
+fn no_other_may(
+    name: String,
+    batch: &Arc<Batch>,
+    breach: Breach,
+    catalogue: &Arc<Catalogue>,
+) -> Trial {
+    let (batch, catalogue) = (Arc::clone(batch), Arc::clone(catalogue));
+    Trial::ignorable_test(name, move || -> Ended {
+        let run = batch.outcome();
+        let declared = flip::declared(catalogue.probes(), breach, &run.backend);
+        let others: Vec<_> = run
+            .probes
+            .iter()
+            .filter(|probe| flip::has_flipped(probe) && !declared.contains(&probe.name))
+            .map(|probe| probe.name.as_str())
+            .collect();
+        if others.is_empty() {
+            return Ok(Completion::Completed);
+        }
+        let others = others.join(", ");
+        Err(told(&batch, &format!("flipped, though nothing declares that they would: {others}")))
+    })
+}
+
+fn told(batch: &Batch, what: &str) -> libtest_mimic::Failed {
+    let style = terminal::Style { verbose: 2, ..terminal::Style::default() };
+    format!("{what}\n{}", terminal::render(std::slice::from_ref(batch.outcome()), style)).into()
+}

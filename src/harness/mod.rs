@@ -1,0 +1,96 @@
+//! The libtest-mimic runners behind `cargo test --test probes`, `--test breaches` and `--test canaries`.
+//!
+//! There is one trial per backend and probe, named `namespace::loopback-reach`. The first trial of a backend launches
+//! its bottle and makes the attempts of *all* selected probes in one batch; the others wait for it and take their part.
+//!
+//! # Known limitations and differences
+//!
+//! - Paths come from environment variables: `cargo test -- --flag` hands its flags to every test binary.
+//! - Under cargo-nextest, which runs each trial in a process of its own and counts a trial that is ignored while it
+//!   runs as passed, what this host cannot run is marked as ignored in the list; the JUnit file is nextest's to write.
+//! - A filter that matches nothing exits with 0, as libtest does; a note on standard error says so.
+
+mod batch;
+mod breaches;
+mod probes;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+pub use self::breaches::breaches;
+pub use self::probes::probes;
+use crate::breach::Breach;
+use crate::host::{Host, Requirement};
+use crate::probe::catalogue::Catalogue;
+use crate::probe::parse::Known;
+
+/// The variable that names another folder of probe definitions.
+pub const PROBES: &str = "CLAUDE_BOTTLE_PROBES";
+/// The variable that names the JUnit file.
+pub const JUNIT: &str = "CLAUDE_BOTTLE_JUNIT";
+
+/// Whether cargo-nextest runs us.
+fn under_nextest() -> bool {
+    std::env::var_os("NEXTEST").is_some_and(|value| value == "1")
+}
+
+/// The probes of the folder in `CLAUDE_BOTTLE_PROBES`, of the package's own `probes/`, or those built in.
+fn catalogue() -> Result<Catalogue, ExitCode> {
+    let breaches = Breach::names();
+    let requirements = Requirement::words();
+    let known = Known::from(breaches.as_slice()).with_requirements(&requirements);
+    let named = std::env::var_os(PROBES).map(PathBuf::from);
+    let own = || {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
+        Some(package.join("probes")).filter(|folder| folder.is_dir())
+    };
+    let found = match named.or_else(own) {
+        Some(folder) => Catalogue::discover(&folder, known),
+        None => Catalogue::embedded(known),
+    };
+    found.map_err(|errors| {
+        eprintln!("{errors}");
+        ExitCode::from(2)
+    })
+}
+
+/// A trial for something that this host cannot run.
+fn unmet(name: String, why: &str) -> Trial {
+    if under_nextest() {
+        return Trial::test(name, || Ok(())).with_ignored_flag(true);
+    }
+    let why = why.to_owned();
+    Trial::ignorable_test(name, move || Ok(Completion::ignored_with(why)))
+}
+
+/// Whether libtest's rules select the trial of this name.
+fn selected(arguments: &Arguments, name: &str) -> bool {
+    let matches = |filter: &str| {
+        if arguments.exact { name == filter } else { name.contains(filter) }
+    };
+    arguments.filter.as_deref().is_none_or(matches) && !arguments.skip.iter().any(|s| matches(s))
+}
+
+/// Says so when a filter matched nothing: libtest calls that a success.
+fn note_nothing(arguments: &Arguments, any: bool) {
+    if !any && !arguments.list {
+        let filter = arguments.filter.as_deref().unwrap_or_default();
+        eprintln!("note: no trial matches {filter:?}; nothing was proven");
+    }
+}
+
+/// What a trial ends with.
+type Ended = Result<Completion, Failed>;
+
+/// Why `backend` cannot run here, if it cannot.
+fn lacking(host: &Host, backend: &str) -> Option<String> {
+    use crate::host::Requirements;
+    let unmet = Requirements::for_backend(backend).reason(host);
+    unmet.or_else(|| {
+        crate::backend::by_name(backend)
+            .is_none()
+            .then(|| format!("this build has no {backend} backend"))
+    })
+}

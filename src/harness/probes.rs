@@ -1,0 +1,99 @@
+//! `cargo test --test probes`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+use super::batch::Batch;
+use super::{Ended, JUNIT, catalogue, lacking, note_nothing, selected, under_nextest, unmet};
+use crate::backend;
+use crate::host::{Host, Requirement};
+use crate::probe::definition::Probe;
+use crate::probe::outcome::{ProbeOutcome, RunOutcome, Standing};
+use crate::probe::verdict::Verdict;
+use crate::report::{file, junit, terminal};
+
+/// Lists or runs every probe on every backend. The `main` of `tests/probes.rs`.
+pub fn probes() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let catalogue = match catalogue() {
+        Ok(catalogue) => catalogue,
+        Err(code) => return code,
+    };
+    let host = Host::detect();
+    let mut trials = Vec::new();
+    let mut batches: Vec<Arc<Batch>> = Vec::new();
+    let mut skipped: Vec<RunOutcome> = Vec::new();
+    for backend in backend::NAMES.iter().copied() {
+        let lacking = lacking(&host, backend);
+        let mut runnable = Vec::new();
+        let mut unmet_here = Vec::new();
+        for probe in catalogue.probes() {
+            let name = format!("{backend}::{}", probe.name);
+            let why = lacking.clone().or_else(|| needs(probe, &host));
+            if let Some(why) = why {
+                if selected(&arguments, &name) {
+                    unmet_here.push(ProbeOutcome::skipped(probe, why.clone()));
+                }
+                trials.push(unmet(name, &why));
+            } else if selected(&arguments, &name) {
+                runnable.push(probe.clone());
+            }
+        }
+        let batch = Arc::new(Batch::new(backend, None, runnable.clone()));
+        for probe in runnable {
+            let (batch, name) = (Arc::clone(&batch), probe.name.clone());
+            trials.push(Trial::ignorable_test(format!("{backend}::{name}"), move || {
+                ended(batch.outcome(), batch.probe(&name))
+            }));
+        }
+        batches.push(batch);
+        if !unmet_here.is_empty() {
+            skipped.push(RunOutcome::of_skipped(backend, unmet_here));
+        }
+    }
+    note_nothing(&arguments, trials.iter().any(|trial| selected(&arguments, trial.name())));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let mut runs: Vec<_> = batches.iter().filter_map(|batch| batch.if_run().cloned()).collect();
+    RunOutcome::merge(&mut runs, skipped);
+    if !arguments.list && !under_nextest() && !runs.is_empty() {
+        let path = std::env::var_os(JUNIT).map_or_else(default_junit, PathBuf::from);
+        if let Err(error) = file::write_atomic(&path, &junit::to_xml(&runs, SystemTime::now())) {
+            eprintln!("{}", super::batch::chain(&error));
+            return ExitCode::from(2);
+        }
+    }
+    conclusion.exit_code()
+}
+
+/// `target/probes/junit.xml` of this package, wherever the target folder is.
+fn default_junit() -> PathBuf {
+    let binary = std::env::current_exe().unwrap_or_default();
+    let target = binary.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    target.map_or_else(|| PathBuf::from("target"), PathBuf::from).join("probes").join("junit.xml")
+}
+
+/// The first of the probe's own requirements that the host does not meet.
+fn needs(probe: &Probe, host: &Host) -> Option<String> {
+    let requirements = probe.needs.iter().filter_map(|word| word.parse::<Requirement>().ok());
+    let unmet: Vec<_> = requirements.filter_map(|requirement| requirement.unmet(host)).collect();
+    (!unmet.is_empty()).then(|| unmet.join("; "))
+}
+
+fn ended(run: &RunOutcome, probe: Option<&ProbeOutcome>) -> Ended {
+    let Some(probe) = probe else { return Err("the run has no outcome for this probe".into()) };
+    if let Verdict::Skipped { why } = &probe.verdict {
+        return Ok(Completion::ignored_with(why.clone()));
+    }
+    match probe.standing() {
+        Standing::Pass | Standing::KnownLeak | Standing::Skip => Ok(Completion::Completed),
+        Standing::Fail | Standing::Error => {
+            let style = terminal::Style { verbose: 2, ..terminal::Style::default() };
+            let alone = RunOutcome { probes: vec![probe.clone()], ..run.clone() };
+            Err(terminal::render(&[alone], style).into())
+        }
+    }
+}
