@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::definition::{Expect, Severity};
+use super::definition::{Expect, Probe, Severity};
 use super::verdict::{Said, Verdict};
 
 /// One run of selected probes against one backend.
@@ -40,7 +40,7 @@ pub struct ProbeOutcome {
     /// Its attempts, in the order of the definition.
     pub attempts: Vec<AttemptOutcome>,
     /// From its first attempt's start to its last one's end.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "took_us", serialize_with = "crate::report::json::micros")]
     pub took: Duration,
 }
 
@@ -63,19 +63,19 @@ pub struct AttemptOutcome {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// Lab and bottle up.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "launch_us", serialize_with = "crate::report::json::micros")]
     pub launch: Duration,
     /// Leading and trailing controls, as far as nothing else ran beside them.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "controls_us", serialize_with = "crate::report::json::micros")]
     pub controls: Duration,
     /// The batch of attempts.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "attempts_us", serialize_with = "crate::report::json::micros")]
     pub attempts: Duration,
     /// Judging.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "judge_us", serialize_with = "crate::report::json::micros")]
     pub judge: Duration,
     /// Bottle and lab gone.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "teardown_us", serialize_with = "crate::report::json::micros")]
     pub teardown: Duration,
 }
 
@@ -95,14 +95,49 @@ pub enum Standing {
     Skip,
 }
 
+impl RunOutcome {
+    /// The outcome of a run whose bottle could not be launched: every selected probe is inconclusive, because of
+    /// `error`.
+    pub fn launch_failed<'a>(
+        backend: &str,
+        breach: Option<&str>,
+        selected: impl IntoIterator<Item = &'a Probe>,
+        error: &str,
+    ) -> Self {
+        let mut probes: Vec<_> = selected
+            .into_iter()
+            .map(|probe| ProbeOutcome {
+                name: probe.name.clone(),
+                title: probe.title.clone(),
+                why: probe.why.clone(),
+                severity: probe.severity,
+                verdict: Verdict::Inconclusive {
+                    why: format!("no bottle could be launched: {error}"),
+                },
+                known_leak: None,
+                attempts: Vec::new(),
+                took: Duration::ZERO,
+            })
+            .collect();
+        probes.sort_by(|a, b| a.name.cmp(&b.name));
+        Self {
+            backend: backend.to_owned(),
+            breach: breach.map(str::to_owned),
+            probes,
+            cost: Cost::default(),
+            notes: Vec::new(),
+        }
+    }
+}
+
 impl ProbeOutcome {
     /// The outcome at a glance.
     pub fn standing(&self) -> Standing {
         match (&self.verdict, &self.known_leak) {
             (Verdict::Leaked { .. }, Some(_)) => Standing::KnownLeak,
-            (Verdict::Reached | Verdict::Contained { .. }, Some(_)) => Standing::Fail,
             (Verdict::Reached | Verdict::Contained { .. }, None) => Standing::Pass,
-            (Verdict::Leaked { .. } | Verdict::Unreached { .. }, _) => Standing::Fail,
+            (Verdict::Reached | Verdict::Contained { .. }, Some(_))
+            | (Verdict::Leaked { .. } | Verdict::Unreached { .. }, _) => Standing::Fail,
             (Verdict::Inconclusive { .. }, _) => Standing::Error,
             (Verdict::Skipped { .. }, _) => Standing::Skip,
         }

@@ -52,7 +52,7 @@ pub struct Evidence {
     /// What it saw: the nonce, or the state that differs from the plan.
     pub saw: String,
     /// When, since the lab was up.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "at_us", serialize_with = "crate::report::json::micros")]
     pub at: Duration,
 }
 
@@ -93,6 +93,6 @@ pub struct Said {
     /// Anything else it said.
     pub detail: Option<Untrusted>,
     /// How long it says that it took.
-    #[serde(serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "took_us", serialize_with = "crate::report::json::micros")]
     pub took: Duration,
 }

@@ -1,4 +1,28 @@
 //! Verdicts as a terminal matrix, JUnit and JSON.
+//!
+//! | module | what it makes |
+//! |---|---|
+//! | [`text`] | whatever a guest had a hand in, made harmless |
+//! | [`terminal`], [`breaches`] | the closing matrix for a person |
+//! | [`progress`] | what a person sees until then |
+//! | [`junit`], [`json`] | the same for machines |
+//! | [`tally`] | the counts and the exit code |
+//! | [`mod@file`] | a report replaces its predecessor whole or not at all |
+//!
+//! Everything but [`progress`] and [`mod@file`] takes data and returns text.
 
+pub mod breaches;
+pub mod file;
 pub mod json;
+pub mod junit;
+mod layout;
+pub mod progress;
+mod prose;
+pub mod tally;
+pub mod terminal;
 pub mod text;
+
+#[cfg(test)]
+mod samples;
+
+pub use tally::exit_code;
