@@ -32,27 +32,13 @@ fn violations(document: &Document<'_>) -> Vec<String> {
             "timestamp",
             "time",
         ];
-        expect_element(
-            &mut found,
-            suite,
-            "testsuite",
-            &attributes,
-            &["testcase", "system-out"],
-        );
-        let cases: Vec<_> = elements(suite)
-            .filter(|node| node.has_tag_name("testcase"))
-            .collect();
+        expect_element(&mut found, suite, "testsuite", &attributes, &["testcase", "system-out"]);
+        let cases: Vec<_> = elements(suite).filter(|node| node.has_tag_name("testcase")).collect();
         let with = |name: &str| {
-            cases
-                .iter()
-                .filter(|case| elements(**case).any(|node| node.has_tag_name(name)))
-                .count()
+            cases.iter().filter(|case| elements(**case).any(|node| node.has_tag_name(name))).count()
         };
-        let counts = [
-            ("tests", cases.len()),
-            ("failures", with("failure")),
-            ("errors", with("error")),
-        ];
+        let counts =
+            [("tests", cases.len()), ("failures", with("failure")), ("errors", with("error"))];
         for (attribute, count) in counts {
             if suite.attribute(attribute) != Some(&count.to_string()) {
                 found.push(format!("{attribute} is not {count}"));
@@ -61,20 +47,11 @@ fn violations(document: &Document<'_>) -> Vec<String> {
         expect_seconds(&mut found, suite);
         for case in cases {
             let children = ["failure", "error", "skipped", "system-out"];
-            expect_element(
-                &mut found,
-                case,
-                "testcase",
-                &["name", "classname", "time"],
-                &children,
-            );
+            expect_element(&mut found, case, "testcase", &["name", "classname", "time"], &children);
             expect_seconds(&mut found, case);
             for child in elements(case) {
-                let attributes: &[_] = if child.has_tag_name("system-out") {
-                    &[]
-                } else {
-                    &["type", "message"]
-                };
+                let attributes: &[_] =
+                    if child.has_tag_name("system-out") { &[] } else { &["type", "message"] };
                 let name = child.tag_name().name();
                 expect_element(&mut found, child, name, attributes, &[]);
             }
@@ -99,10 +76,7 @@ fn expect_element(
     if !node.has_tag_name(name) {
         found.push(format!("{} instead of {name}", node.tag_name().name()));
     }
-    let mut has: Vec<_> = node
-        .attributes()
-        .map(|attribute| attribute.name())
-        .collect();
+    let mut has: Vec<_> = node.attributes().map(|attribute| attribute.name()).collect();
     let mut wanted = attributes.to_vec();
     has.sort_unstable();
     wanted.sort_unstable();
@@ -135,10 +109,8 @@ fn expect_seconds(found: &mut Vec<String>, node: Node<'_, '_>) {
 fn xmllint(xml: &[u8]) -> Option<Result<(), String>> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, xml).unwrap();
-    let output = Command::new("xmllint")
-        .args(["--noout", "--schema", SCHEMA])
-        .arg(file.path())
-        .output();
+    let output =
+        Command::new("xmllint").args(["--noout", "--schema", SCHEMA]).arg(file.path()).output();
     match output {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => panic!("cannot run xmllint: {error}"),
@@ -179,18 +151,8 @@ fn durations() -> impl Strategy<Value = Duration> {
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
     let hows = prop::sample::select(How::ALL.as_slice());
-    let evidence = (
-        texts(),
-        texts(),
-        durations(),
-        any::<Option<std::net::SocketAddr>>(),
-    )
-        .prop_map(|(witness, saw, at, peer)| Evidence {
-            witness,
-            peer,
-            saw,
-            at,
-        });
+    let evidence = (texts(), texts(), durations(), any::<Option<std::net::SocketAddr>>())
+        .prop_map(|(witness, saw, at, peer)| Evidence { witness, peer, saw, at });
     prop_oneof![
         Just(Verdict::Reached),
         hows.prop_map(|how| Verdict::Contained { how }),
@@ -214,19 +176,15 @@ fn attempts() -> impl Strategy<Value = AttemptOutcome> {
             detail: detail.map(Untrusted::new),
             took,
         });
-    (
-        texts(),
-        verdicts(),
-        prop::option::of(texts()),
-        prop::option::of(said),
-    )
-        .prop_map(|(what, verdict, control, said)| AttemptOutcome {
+    (texts(), verdicts(), prop::option::of(texts()), prop::option::of(said)).prop_map(
+        |(what, verdict, control, said)| AttemptOutcome {
             what,
             expect: Expect::Contained,
             verdict,
             control,
             said,
-        })
+        },
+    )
 }
 
 fn probes() -> impl Strategy<Value = ProbeOutcome> {
@@ -239,18 +197,16 @@ fn probes() -> impl Strategy<Value = ProbeOutcome> {
         prop::collection::vec(attempts(), 0..3),
         durations(),
     )
-        .prop_map(
-            |(name, title, why, verdict, known_leak, attempts, took)| ProbeOutcome {
-                name,
-                title,
-                why,
-                severity: Severity::High,
-                verdict,
-                known_leak,
-                attempts,
-                took,
-            },
-        )
+        .prop_map(|(name, title, why, verdict, known_leak, attempts, took)| ProbeOutcome {
+            name,
+            title,
+            why,
+            severity: Severity::High,
+            verdict,
+            known_leak,
+            attempts,
+            took,
+        })
 }
 
 fn runs() -> impl Strategy<Value = RunOutcome> {
@@ -317,22 +273,15 @@ fn a_report_is_valid_by_the_schema() {
     use proptest::test_runner::TestRunner;
 
     let mut runner = TestRunner::deterministic();
-    let mut runs: Vec<RunOutcome> = (0..20)
-        .map(|_| runs().new_tree(&mut runner).unwrap().current())
-        .collect();
+    let mut runs: Vec<RunOutcome> =
+        (0..20).map(|_| runs().new_tree(&mut runner).unwrap().current()).collect();
     let took = Duration::from_micros(1_234_567);
     let all = [
         Verdict::Reached,
         Verdict::Contained { how: How::Refused },
-        Verdict::Unreached {
-            why: "no answer".to_owned(),
-        },
-        Verdict::Inconclusive {
-            why: "no control".to_owned(),
-        },
-        Verdict::Skipped {
-            why: "no docker".to_owned(),
-        },
+        Verdict::Unreached { why: "no answer".to_owned() },
+        Verdict::Inconclusive { why: "no control".to_owned() },
+        Verdict::Skipped { why: "no docker".to_owned() },
     ];
     runs[0].probes.extend(all.map(|verdict| ProbeOutcome {
         name: verdict.word().to_lowercase(),
@@ -346,10 +295,7 @@ fn a_report_is_valid_by_the_schema() {
     }));
     let xml = to_xml(&runs, SystemTime::now());
     let text = std::str::from_utf8(&xml).unwrap();
-    assert_eq!(
-        violations(&Document::parse(text).unwrap()),
-        Vec::<String>::new()
-    );
+    assert_eq!(violations(&Document::parse(text).unwrap()), Vec::<String>::new());
     match xmllint(&xml) {
         Some(result) => assert_eq!(result, Ok(())),
         // Past the capture of output: a person should see that half of the test did not run.
@@ -379,14 +325,8 @@ fn a_report_that_breaks_the_rules_is_noticed() {
             suite(counts, "<testcase name=\"a\" time=\"0\"/>"),
             Some("testcase has the attributes [\"name\", \"time\"]"),
         ),
-        (
-            suite(counts, &case.replace("0.5", "5e-05")),
-            Some("time is \"5e-05\""),
-        ),
-        (
-            suite(counts, &case.replace("0.5", ".")),
-            Some("time is \".\""),
-        ),
+        (suite(counts, &case.replace("0.5", "5e-05")), Some("time is \"5e-05\"")),
+        (suite(counts, &case.replace("0.5", ".")), Some("time is \".\"")),
         (
             suite(counts, &format!("<system-out/>{case}")),
             Some("testcase is out of place in testsuite"),
@@ -396,23 +336,14 @@ fn a_report_that_breaks_the_rules_is_noticed() {
             Some("properties is out of place in testsuite"),
         ),
         (
-            suite(
-                counts,
-                &case.replace("/>", "><error type=\"\" message=\"\"/></testcase>"),
-            ),
+            suite(counts, &case.replace("/>", "><error type=\"\" message=\"\"/></testcase>")),
             Some("errors is not 1"),
         ),
         (
-            suite(
-                counts,
-                &case.replace("/>", "><system-out><b/></system-out></testcase>"),
-            ),
+            suite(counts, &case.replace("/>", "><system-out><b/></system-out></testcase>")),
             Some("b is out of place in system-out"),
         ),
-        (
-            "<testsuite/>".to_owned(),
-            Some("testsuite instead of testsuites"),
-        ),
+        ("<testsuite/>".to_owned(), Some("testsuite instead of testsuites")),
     ];
     for (xml, violation) in table {
         let found = violations(&Document::parse(&xml).unwrap());
@@ -423,8 +354,5 @@ fn a_report_that_breaks_the_rules_is_noticed() {
             assert_eq!(result.is_ok(), is_valid, "{xml}: {result:?}");
         }
     }
-    assert!(
-        Document::parse("<a>\u{1b}</a>").is_err(),
-        "the parser knows what XML forbids"
-    );
+    assert!(Document::parse("<a>\u{1b}</a>").is_err(), "the parser knows what XML forbids");
 }

@@ -12,7 +12,6 @@
 //! | `say` | in a bottle | prints two words and exits with a code |
 //! | `version` | anywhere | prints the version |
 
-
 #[cfg(not(target_os = "linux"))]
 fn main() {
     eprintln!("the toolbox is a Linux program");

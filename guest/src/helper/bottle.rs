@@ -49,7 +49,8 @@ fn make_root(walls: &Bottle) -> Result<(), Failure> {
     let toolbox = fs::read("/proc/self/exe").doing(|| "read the toolbox".into())?;
     mount_tmpfs(stage, "mode=755")?;
     chdir(*stage).doing(|| "enter the new root".into())?;
-    for folder in ["dev", "dev/pts", "dev/shm", "etc", "home", "home/agent", "proc", "tmp", ".bottle"]
+    for folder in
+        ["dev", "dev/pts", "dev/shm", "etc", "home", "home/agent", "proc", "tmp", ".bottle"]
     {
         fs::create_dir(folder).doing(|| format!("make the folder /{folder}"))?;
     }
@@ -72,8 +73,7 @@ fn make_root(walls: &Bottle) -> Result<(), Failure> {
 
 /// The root becomes read-only; what is mounted on it keeps its own flags.
 fn seal(executable: bool) -> Result<(), Failure> {
-    let mut flags =
-        MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     if !executable {
         flags |= MsFlags::MS_NOEXEC;
         for folder in ["/tmp", "/home/agent"] {
@@ -187,7 +187,8 @@ fn write_new(path: &str, mode: u32, content: &[u8]) -> Result<(), Failure> {
 /// A nested user namespace, in which the commands have an id but no capability over anything of the lab. Under a
 /// breach that grants capabilities they stay in the lab's, with those alone.
 fn drop_privileges(walls: &Bottle) -> Result<(), Failure> {
-    let failed = |error: caps::errors::CapsError| Failure::new(format!("drop capabilities: {error}"));
+    let failed =
+        |error: caps::errors::CapsError| Failure::new(format!("drop capabilities: {error}"));
     let mut kept = caps::CapsHashSet::new();
     for name in &walls.capabilities {
         let name = format!("CAP_{name}");

@@ -88,14 +88,10 @@ pub(crate) fn make(lab: &Lab) -> Result<Standing, Failure> {
 fn wire(lab: &Lab, sites: &mut [Site<'_>]) -> Result<(), Failure> {
     for link in &lab.links {
         let (a, b) = (number(sites, &link.a)?, number(sites, &link.b)?);
-        let peer = sites[b.0]
-            .namespace
-            .try_clone()
-            .doing(|| "copy a namespace's descriptor".into())?;
-        let request = netlink::veth(
-            (&link.a.interface, a.1),
-            (&link.b.interface, b.1, peer.as_fd()),
-        );
+        let peer =
+            sites[b.0].namespace.try_clone().doing(|| "copy a namespace's descriptor".into())?;
+        let request =
+            netlink::veth((&link.a.interface, a.1), (&link.b.interface, b.1, peer.as_fd()));
         sites[a.0].netlink.apply(vec![request])?;
     }
     Ok(())
@@ -117,7 +113,8 @@ impl<'a> Site<'a> {
         unshare(CloneFlags::CLONE_NEWNET).doing(|| "unshare a net namespace".into())?;
         let namespace =
             File::open("/proc/self/ns/net").doing(|| "open the new net namespace".into())?;
-        let inode = namespace.metadata().doing(|| "read the net namespace's inode".into())?.st_ino();
+        let inode =
+            namespace.metadata().doing(|| "read the net namespace's inode".into())?.st_ino();
         let site = Self {
             net,
             namespace: namespace.into(),

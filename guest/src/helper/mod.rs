@@ -30,8 +30,7 @@ use crate::sys::{descriptors, fork};
 
 /// `helper PARENT`: serves the launcher with process id PARENT over the socket on standard input.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let Some(parent) = arguments.first().and_then(|pid| pid.parse().ok()).map(Pid::from_raw)
-    else {
+    let Some(parent) = arguments.first().and_then(|pid| pid.parse().ok()).map(Pid::from_raw) else {
         eprintln!("toolbox: helper PARENT, with a seqpacket socket as standard input");
         return ExitCode::from(2);
     };

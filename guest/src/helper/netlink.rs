@@ -10,9 +10,7 @@ use claude_bottle_protocol::helper::{Address, Route};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
@@ -144,10 +142,8 @@ pub(crate) fn veth(
 ) -> Request {
     let mut peer = LinkMessage::default();
     peer.header.index = peer_index;
-    peer.attributes = vec![
-        LinkAttribute::IfName(peer_name.into()),
-        LinkAttribute::NetNsFd(peer_net.as_raw_fd()),
-    ];
+    peer.attributes =
+        vec![LinkAttribute::IfName(peer_name.into()), LinkAttribute::NetNsFd(peer_net.as_raw_fd())];
     let mut link = LinkMessage::default();
     link.header.index = index;
     link.attributes = vec![

@@ -13,7 +13,7 @@ use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, REAL, Reply, Req
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{SigSet, Signal, SigmaskHow, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair,
@@ -47,11 +47,9 @@ pub(super) fn serve() -> Result<(), Failure> {
         File::open("/proc/self/ns/pid").doing(|| "open the PID namespace".into())?;
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None)
-        .doing(|| "block SIGCHLD".into())?;
-    let signals =
-        SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .doing(|| "make a signal descriptor".into())?;
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None).doing(|| "block SIGCHLD".into())?;
+    let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .doing(|| "make a signal descriptor".into())?;
     let mut server =
         Server { control, own_pid_namespace, nets: BTreeMap::new(), running: BTreeMap::new() };
     server.reply(&Reply::Ready)?;
@@ -90,8 +88,8 @@ fn set_up_mounts() -> Result<(), Failure> {
 impl Server {
     /// Reads and carries out one request; false at the end.
     fn answer(&mut self, buffer: &mut [u8]) -> Result<bool, Failure> {
-        let (length, descriptors) = descriptors::receive(self.control.as_fd(), buffer)
-            .doing(|| "read a request".into())?;
+        let (length, descriptors) =
+            descriptors::receive(self.control.as_fd(), buffer).doing(|| "read a request".into())?;
         if length == 0 {
             return Ok(false);
         }
@@ -120,13 +118,9 @@ impl Server {
     /// A child makes the lab and becomes its witness: it is in the right namespaces and has the sockets already.
     fn build(&mut self, lab: &Lab, descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
         let streams = three(descriptors)?;
-        let (mine, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .doing(|| "make a socket pair".into())?;
+        let (mine, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .doing(|| "make a socket pair".into())?;
         let plan = lab.clone();
         fork::run(move || {
             let standing = match lab::make(&plan) {
@@ -218,9 +212,7 @@ impl Server {
     fn signal(&self, id: u32, signal: i32) -> Result<(), Failure> {
         let signal = Signal::try_from(signal).doing(|| format!("send signal {signal}"))?;
         match self.running.iter().find(|(_, running)| **running == id) {
-            Some((pid, _)) => {
-                kill(Pid::from_raw(*pid), signal).doing(|| format!("send {signal}"))
-            }
+            Some((pid, _)) => kill(Pid::from_raw(*pid), signal).doing(|| format!("send {signal}")),
             // It has ended; its Exited is on its way.
             None => Ok(()),
         }

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_a_name() {
-        for name in ["", ".", "1.2.3.4.5", "256.1.1.1", "1.16777216", "4294967296", "0x", "08", "+1"]
+        for name in
+            ["", ".", "1.2.3.4.5", "256.1.1.1", "1.16777216", "4294967296", "0x", "08", "+1"]
         {
             assert_eq!(resolve_with(name, ""), [] as [IpAddr; 0], "{name}");
         }

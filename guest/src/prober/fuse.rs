@@ -65,14 +65,9 @@ mod tests {
     #[test]
     fn loopback_in_any_spelling_may_always_be_dialled() {
         let none = Fuse::Namespaces(vec![]);
-        for address in [
-            "127.0.0.1:9",
-            "127.9.9.9:9",
-            "[::1]:9",
-            "0.0.0.0:9",
-            "[::]:9",
-            "[::ffff:127.0.0.1]:9",
-        ] {
+        for address in
+            ["127.0.0.1:9", "127.9.9.9:9", "[::1]:9", "0.0.0.0:9", "[::]:9", "[::ffff:127.0.0.1]:9"]
+        {
             assert!(permits(&none, None, address), "{address}");
         }
         for address in ["10.0.0.1:9", "[::ffff:10.0.0.1]:9", "[fe80::1]:9", "[::127.0.0.1]:9"] {

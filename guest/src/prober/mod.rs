@@ -48,14 +48,14 @@ type Queue = Arc<Mutex<std::vec::IntoIter<Attempt>>>;
 pub(crate) fn run() -> ExitCode {
     let mut line = String::new();
     let read = io::stdin().lock().take(LONGEST_BATCH).read_line(&mut line);
-    let batch: Batch = match read.map_err(serde_json::Error::io).and_then(|_| serde_json::from_str(&line))
-    {
-        Ok(batch) => batch,
-        Err(error) => {
-            eprintln!("prober: no batch on standard input: {error}");
-            return ExitCode::from(2);
-        }
-    };
+    let batch: Batch =
+        match read.map_err(serde_json::Error::io).and_then(|_| serde_json::from_str(&line)) {
+            Ok(batch) => batch,
+            Err(error) => {
+                eprintln!("prober: no batch on standard input: {error}");
+                return ExitCode::from(2);
+            }
+        };
     drop(line);
     match make(batch) {
         // Without waiting for threads that are stuck in a system call.
