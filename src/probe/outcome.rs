@@ -106,17 +106,9 @@ impl RunOutcome {
     ) -> Self {
         let mut probes: Vec<_> = selected
             .into_iter()
-            .map(|probe| ProbeOutcome {
-                name: probe.name.clone(),
-                title: probe.title.clone(),
-                why: probe.why.clone(),
-                severity: probe.severity,
-                verdict: Verdict::Inconclusive {
-                    why: format!("no bottle could be launched: {error}"),
-                },
-                known_leak: None,
-                attempts: Vec::new(),
-                took: Duration::ZERO,
+            .map(|probe| {
+                let why = format!("no bottle could be launched: {error}");
+                ProbeOutcome::untried(probe, Verdict::Inconclusive { why })
             })
             .collect();
         probes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -130,16 +122,63 @@ impl RunOutcome {
     }
 }
 
+impl RunOutcome {
+    /// The outcome of probes that were not tried on `backend`.
+    pub fn of_skipped(backend: &str, probes: Vec<ProbeOutcome>) -> Self {
+        let backend = backend.to_owned();
+        Self { backend, breach: None, probes, cost: Cost::default(), notes: Vec::new() }
+    }
+
+    /// Adds the probes of `others` to the runs on the same backend, and runs on further backends as they are.
+    pub fn merge(runs: &mut Vec<Self>, others: Vec<Self>) {
+        for other in others {
+            match runs.iter_mut().find(|run| run.backend == other.backend) {
+                Some(run) => {
+                    run.probes.extend(other.probes);
+                    run.probes.sort_by(|a, b| a.name.cmp(&b.name));
+                }
+                None => runs.push(other),
+            }
+        }
+    }
+}
+
 impl ProbeOutcome {
+    /// The outcome of a probe that was not tried, and why.
+    pub fn skipped(probe: &Probe, why: String) -> Self {
+        Self::untried(probe, Verdict::Skipped { why })
+    }
+
+    /// The outcome of a probe of which no attempt was made.
+    fn untried(probe: &Probe, verdict: Verdict) -> Self {
+        Self {
+            name: probe.name.clone(),
+            title: probe.title.clone(),
+            why: probe.why.clone(),
+            severity: probe.severity,
+            verdict,
+            known_leak: None,
+            attempts: Vec::new(),
+            took: Duration::ZERO,
+        }
+    }
+
     /// The outcome at a glance.
     pub fn standing(&self) -> Standing {
         match (&self.verdict, &self.known_leak) {
-            (Verdict::Leaked { .. }, Some(_)) => Standing::KnownLeak,
+            // A known leak excuses the attempts that expect it, and no other one.
+            (Verdict::Leaked { .. }, Some(_)) if !self.leaks_unexpectedly() => Standing::KnownLeak,
             (Verdict::Reached | Verdict::Contained { .. }, None) => Standing::Pass,
             (Verdict::Reached | Verdict::Contained { .. }, Some(_))
             | (Verdict::Leaked { .. } | Verdict::Unreached { .. }, _) => Standing::Fail,
             (Verdict::Inconclusive { .. }, _) => Standing::Error,
             (Verdict::Skipped { .. }, _) => Standing::Skip,
         }
+    }
+
+    fn leaks_unexpectedly(&self) -> bool {
+        self.attempts.iter().any(|attempt| {
+            matches!(attempt.verdict, Verdict::Leaked { .. }) && attempt.expect != Expect::Leaks
+        })
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct NamespaceArena {
 struct NamespaceBottle {
     name: String,
     session: Session,
+    helper: Arc<Helper>,
+    id: u32,
 }
 
 struct NamespaceLab {
@@ -83,7 +85,7 @@ impl NamespaceArena {
             }
         };
         Ok(Self {
-            bottle: NamespaceBottle { name, session },
+            bottle: NamespaceBottle { name, session, helper: Arc::clone(&helper), id: started.id },
             lab: NamespaceLab {
                 witness: Witness::new(events, orders),
                 sites: world.sites(&listening, &absent),
@@ -129,6 +131,11 @@ impl Bottle for NamespaceBottle {
 
     async fn start(&self, command: Command) -> Result<Running, BottleError> {
         self.session.start(command)
+    }
+
+    async fn teardown(&self) -> Result<(), TeardownError> {
+        let killed = self.helper.kill(self.id).await;
+        killed.map_err(|error| TeardownError(vec![("the bottle".into(), error.into())]))
     }
 }
 

@@ -95,7 +95,7 @@ impl Helper {
         })
         .await?;
         set_nonblocking(&mine)?;
-        let control = Arc::new(AsyncFd::new(mine)?);
+        let control = Arc::new(AsyncFd::register(mine)?);
         let (reply, replies) = mpsc::unbounded_channel();
         let (exit, exits) = watch::channel(BTreeMap::new());
         let reader = tokio::spawn(read(Arc::clone(&control), reply, exit));
@@ -143,6 +143,15 @@ impl Helper {
             Reply::Observed { files, .. } => Ok(files),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Kills a process and waits until it is gone.
+    pub(super) async fn kill(&self, id: u32) -> Result<(), HelperError> {
+        let signal = nix::sys::signal::Signal::SIGKILL as i32;
+        // No answer is owed: the process may have ended by itself.
+        self.send(&Request::Signal { id, signal }, &[]).await?;
+        self.exit_of(id).await?;
+        Ok(())
     }
 
     /// The exit code of a process that has ended, or 128 + the signal that killed it; waits for it.
@@ -266,8 +275,12 @@ async fn read(
                     exits.insert(id, code);
                 });
             }
-            Ok(other) if reply.send(other).is_ok() => {}
-            _ => return,
+            Ok(other) => {
+                if reply.send(other).is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
         }
     }
 }
