@@ -95,7 +95,7 @@ impl Helper {
         })
         .await?;
         set_nonblocking(&mine)?;
-        let control = Arc::new(AsyncFd::register(mine)?);
+        let control = Arc::new(AsyncFd::register(mine).map_err(io::Error::from)?);
         let (reply, replies) = mpsc::unbounded_channel();
         let (exit, exits) = watch::channel(BTreeMap::new());
         let reader = tokio::spawn(read(Arc::clone(&control), reply, exit));
