@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, Reply, Request};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, shutdown,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown,
     socketpair,
 };
 use thiserror::Error;
-use tokio::io::AsyncReadExt as _;
-use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::net::{UnixDatagram, UnixStream};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::launcher::{self, StartError};
@@ -55,7 +54,7 @@ pub enum HelperError {
 
 /// A running helper. Dropping it ends everything that it made.
 pub(super) struct Helper {
-    control: Arc<AsyncFd<OwnedFd>>,
+    control: Arc<UnixDatagram>,
     replies: Mutex<mpsc::UnboundedReceiver<Reply>>,
     exits: watch::Receiver<BTreeMap<u32, i32>>,
     reader: tokio::task::JoinHandle<()>,
@@ -94,8 +93,10 @@ impl Helper {
             command.args(["helper", &own]).stdin(Stdio::from(theirs)).stdout(Stdio::null());
         })
         .await?;
-        set_nonblocking(&mine)?;
-        let control = Arc::new(AsyncFd::register(mine).map_err(io::Error::from)?);
+        // A datagram socket by type; what matters here, whole messages and non-blocking calls, is the same.
+        let mine = std::os::unix::net::UnixDatagram::from(mine);
+        mine.set_nonblocking(true)?;
+        let control = Arc::new(UnixDatagram::from_std(mine)?);
         let (reply, replies) = mpsc::unbounded_channel();
         let (exit, exits) = watch::channel(BTreeMap::new());
         let reader = tokio::spawn(read(Arc::clone(&control), reply, exit));
@@ -205,18 +206,13 @@ impl Helper {
         let raw: Vec<_> = streams.iter().map(|stream| stream.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
-        loop {
-            let mut ready = self.control.writable().await?;
-            let slices = [IoSlice::new(&bytes)];
-            let sent = ready.try_io(|control| {
-                let flags = MsgFlags::MSG_NOSIGNAL;
-                Ok(sendmsg::<()>(control.as_raw_fd(), &slices, rights, flags, None)?)
-            });
-            match sent {
-                Ok(sent) => return sent.map(|_| ()),
-                Err(_would_block) => {}
-            }
-        }
+        self.control
+            .async_io(Interest::WRITABLE, || {
+                let (slices, flags) = ([IoSlice::new(&bytes)], MsgFlags::MSG_NOSIGNAL);
+                let control = self.control.as_raw_fd();
+                Ok(sendmsg::<()>(control, &slices, rights, flags, None).map(|_| ())?)
+            })
+            .await
     }
 }
 
@@ -254,20 +250,15 @@ pub(super) async fn complaint(stderr: UnixStream) -> String {
 }
 
 async fn read(
-    control: Arc<AsyncFd<OwnedFd>>,
+    control: Arc<UnixDatagram>,
     reply: mpsc::UnboundedSender<Reply>,
     exit: watch::Sender<BTreeMap<u32, i32>>,
 ) {
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
-        let Ok(mut ready) = control.readable().await else { return };
-        let received = ready.try_io(|control| {
-            Ok(recv(control.as_raw_fd(), &mut buffer, MsgFlags::empty())?)
-        });
-        let length = match received {
-            Err(_would_block) => continue,
-            Ok(Ok(length)) if length > 0 => length,
-            Ok(_) => return,
+        let length = match control.recv(&mut buffer).await {
+            Ok(length) if length > 0 => length,
+            _ => return,
         };
         match serde_json::from_slice(&buffer[..length]) {
             Ok(Reply::Exited { id, code }) => {
@@ -283,12 +274,6 @@ async fn read(
             Err(_) => return,
         }
     }
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 fn unexpected(reply: &Reply) -> HelperError {
