@@ -41,9 +41,10 @@ fn as_nobody() -> Result<(), Failure> {
     setgroups(&[]).doing(|| "drop the supplementary groups".into())?;
     let (wait, go) = pipe().doing(|| "make a pipe".into())?;
     let me = getpid();
-    let child_go = go.try_clone().doing(|| "copy a descriptor".into())?;
-    let mapper = fork::run(move || {
-        drop(child_go);
+    let mut go = Some(go);
+    let mapper = fork::run(|| {
+        // Or it would never see its parent die.
+        drop(go.take());
         let mut byte = [0];
         if read(&wait, &mut byte) != Ok(1) {
             return ExitCode::FAILURE;
@@ -59,6 +60,7 @@ fn as_nobody() -> Result<(), Failure> {
     })
     .doing(|| "fork".into())?;
     unshare_user()?;
+    let go = go.ok_or_else(|| Failure::new("find the pipe to the mapping process"))?;
     write(&go, b".").doing(|| "wake the process that writes the id maps".into())?;
     match waitpid(mapper, None) {
         Ok(WaitStatus::Exited(_, 0)) => {}

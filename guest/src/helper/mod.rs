@@ -54,8 +54,10 @@ fn outer(parent: Pid) -> Result<ExitCode, Failure> {
         | CloneFlags::CLONE_NEWUTS;
     unshare(rest).doing(|| "unshare PID, mount, IPC and UTS namespaces".into())?;
     let (lifeline, held) = pipe().doing(|| "make a pipe".into())?;
-    let inner = fork::run(move || {
-        drop(held);
+    // This end stays open here as long as this process lives, and is closed in the child.
+    let mut held = Some(held);
+    let inner = fork::run(|| {
+        drop(held.take());
         // Between fork and prctl the outer one may have died: then the lifeline has hung up.
         let armed = prctl::set_pdeathsig(Signal::SIGKILL);
         if armed.is_err() || hung_up(&lifeline) {
