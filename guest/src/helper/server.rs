@@ -95,14 +95,16 @@ impl Server {
         }
         let request: Request = serde_json::from_slice(&buffer[..length])
             .map_err(|error| Failure::new(format!("understand a request: {error}")))?;
+        let fatal = matches!(request, Request::Build { .. });
         let done = match request {
-            Request::Build { lab } => return self.build(&lab, descriptors).map(|()| true),
+            Request::Build { lab } => self.build(&lab, descriptors),
             Request::Start { id, process } => self.start(id, process, descriptors),
             Request::Signal { id, signal } => self.signal(id, signal),
             Request::Observe { net } => self.observe(&net),
         };
         if let Err(Failure { what, errno }) = done {
             self.reply(&Reply::Failed { what, errno })?;
+            return Ok(!fatal);
         }
         Ok(true)
     }
