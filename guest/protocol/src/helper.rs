@@ -206,10 +206,10 @@ pub enum Reply {
     Built {
         /// The inode number of each net namespace.
         inodes: BTreeMap<String, u64>,
-        /// Each listener's address, ports known.
-        listening: BTreeMap<u32, SocketAddr>,
+        /// Each listener's address, ports known. (A tagged enum cannot read a map with numbers as keys.)
+        listening: Vec<(u32, SocketAddr)>,
         /// Optional listeners that could not be made, and why.
-        absent: BTreeMap<u32, String>,
+        absent: Vec<(u32, String)>,
     },
     /// A process runs.
     Started {
@@ -237,4 +237,29 @@ pub enum Reply {
         /// The errno of the failing system call, 0 if none.
         errno: i32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reply_can_be_read_back() {
+        let replies = [
+            Reply::Ready,
+            Reply::Built {
+                inodes: [("host".to_owned(), 7)].into(),
+                listening: vec![(1, "127.0.0.1:9".parse().unwrap())],
+                absent: vec![(2, "taken".into())],
+            },
+            Reply::Started { id: 1 },
+            Reply::Exited { id: 1, code: 137 },
+            Reply::Observed { net: "host".into(), files: BTreeMap::new() },
+            Reply::Failed { what: "try".into(), errno: 1 },
+        ];
+        for reply in replies {
+            let text = serde_json::to_string(&reply).unwrap();
+            assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), reply, "{text}");
+        }
+    }
 }

@@ -149,6 +149,7 @@ impl Server {
             made.map_err(|(what, errno)| Failure { what, errno })?;
         let inodes = names.iter().cloned().collect();
         self.nets = names.into_iter().map(|(name, _)| name).zip(nets).collect();
+        let (listening, absent) = (listening.into_iter().collect(), absent.into_iter().collect());
         self.reply(&Reply::Built { inodes, listening, absent })
     }
 

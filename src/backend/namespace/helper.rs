@@ -120,6 +120,8 @@ impl Helper {
         let (started, streams) = streams(0)?;
         match self.ask(&Request::Build { lab: lab.clone() }, &streams).await? {
             Reply::Built { inodes, listening, absent } => {
+                let (listening, absent) =
+                    (listening.into_iter().collect(), absent.into_iter().collect());
                 Ok((Built { inodes, listening, absent }, started))
             }
             other => Err(unexpected(&other)),
