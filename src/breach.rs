@@ -49,8 +49,7 @@ const ABOUT: &[About] = &[
         breach: Breach::NoNetworkNamespace,
         name: "no-network-namespace",
         title: "the bottle has no net namespace of its own",
-        // The real host has no way to the lab's bundle.
-        knock_ons: &["bundle-reach"],
+        knock_ons: &[],
     },
     About {
         breach: Breach::NoexecRoot,

@@ -22,9 +22,27 @@
 pub mod backend;
 pub mod bottle;
 pub mod breach;
+pub mod cli;
+pub mod harness;
 pub mod host;
 pub mod lab;
 pub mod probe;
 pub mod report;
 pub mod teardown;
 pub mod toolbox;
+
+/// An error and all that is behind it, in one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Some errors already hold what is behind them.
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}

@@ -25,6 +25,9 @@ pub trait Arena: Send + Sync {
     /// The lab around it.
     fn lab(&self) -> &dyn Fixture;
 
+    /// How a person gets into the bottle from outside while it is kept, as a clause.
+    fn way_in(&self) -> String;
+
     /// Ends the bottle, then the lab, and waits until they are gone.
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError>;
 }

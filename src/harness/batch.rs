@@ -6,6 +6,7 @@ use tokio::runtime::Runtime;
 
 use crate::backend;
 use crate::breach::Breach;
+use crate::error_chain;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome};
 use crate::probe::run;
@@ -38,10 +39,10 @@ impl Batch {
             let Some(backend) = backend::by_name(self.backend) else {
                 return failed("this build has no such backend");
             };
-            let run = run::run(backend.as_ref(), &self.probes, self.breach, &());
+            let run = run::run(backend.as_ref(), &self.probes, self.breach, &(), &());
             match with_runtime(|runtime| runtime.block_on(run)) {
                 Ok(Ok(outcome)) => outcome,
-                Ok(Err(error)) => failed(&chain(&error)),
+                Ok(Err(error)) => failed(&error_chain(&error)),
                 Err(error) => failed(&error.to_string()),
             }
         })
@@ -73,16 +74,4 @@ fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> std::io::Result<T> {
         }
     };
     Ok(work(runtime))
-}
-
-/// An error and all that is behind it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -24,6 +24,7 @@ pub use self::probes::probes;
 use crate::breach::Breach;
 use crate::host::{Host, Requirement};
 use crate::probe::catalogue::Catalogue;
+use crate::probe::definition::Probe;
 use crate::probe::parse::Known;
 
 /// The variable that names another folder of probe definitions.
@@ -93,4 +94,20 @@ fn lacking(host: &Host, backend: &str) -> Option<String> {
             .is_none()
             .then(|| format!("this build has no {backend} backend"))
     })
+}
+
+/// Why `probe` cannot run on `backend` here, if it cannot: what the backend lacks, else what the probe itself needs.
+pub(crate) fn unmet_by(probe: &Probe, host: &Host, backend: &str) -> Option<String> {
+    let own = || {
+        let needs = probe.needs.iter().filter_map(|word| word.parse::<Requirement>().ok());
+        let unmet: Vec<_> = needs.filter_map(|requirement| requirement.unmet(host)).collect();
+        (!unmet.is_empty()).then(|| unmet.join("; "))
+    };
+    let unproven = || {
+        let breaches = crate::backend::by_name(backend)?;
+        let breaches = breaches.breaches();
+        let proven = breaches.iter().any(|b| probe.proven_by.iter().any(|name| name == b.name()));
+        (!proven).then(|| format!("no breach here: nothing on {backend} proves that it can fail"))
+    };
+    lacking(host, backend).or_else(own).or_else(unproven)
 }

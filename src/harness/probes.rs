@@ -8,10 +8,9 @@ use std::time::SystemTime;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use super::batch::Batch;
-use super::{Ended, JUNIT, catalogue, lacking, note_nothing, selected, under_nextest, unmet};
+use super::{Ended, JUNIT, catalogue, note_nothing, selected, under_nextest, unmet, unmet_by};
 use crate::backend;
-use crate::host::{Host, Requirement};
-use crate::probe::definition::Probe;
+use crate::host::Host;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome, Standing};
 use crate::probe::verdict::Verdict;
 use crate::report::{file, junit, terminal};
@@ -28,13 +27,11 @@ pub fn probes() -> ExitCode {
     let mut batches: Vec<Arc<Batch>> = Vec::new();
     let mut skipped: Vec<RunOutcome> = Vec::new();
     for backend in backend::NAMES.iter().copied() {
-        let lacking = lacking(&host, backend);
         let mut runnable = Vec::new();
         let mut unmet_here = Vec::new();
         for probe in catalogue.probes() {
             let name = format!("{backend}::{}", probe.name);
-            let why = lacking.clone().or_else(|| needs(probe, &host));
-            if let Some(why) = why {
+            if let Some(why) = unmet_by(probe, &host, backend) {
                 if selected(&arguments, &name) {
                     unmet_here.push(ProbeOutcome::skipped(probe, why.clone()));
                 }
@@ -62,7 +59,7 @@ pub fn probes() -> ExitCode {
     if !arguments.list && !under_nextest() && !runs.is_empty() {
         let path = std::env::var_os(JUNIT).map_or_else(default_junit, PathBuf::from);
         if let Err(error) = file::write_atomic(&path, &junit::to_xml(&runs, SystemTime::now())) {
-            eprintln!("{}", super::batch::chain(&error));
+            eprintln!("{}", crate::error_chain(&error));
             return ExitCode::from(2);
         }
     }
@@ -74,13 +71,6 @@ fn default_junit() -> PathBuf {
     let binary = std::env::current_exe().unwrap_or_default();
     let target = binary.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
     target.map_or_else(|| PathBuf::from("target"), PathBuf::from).join("probes").join("junit.xml")
-}
-
-/// The first of the probe's own requirements that the host does not meet.
-fn needs(probe: &Probe, host: &Host) -> Option<String> {
-    let requirements = probe.needs.iter().filter_map(|word| word.parse::<Requirement>().ok());
-    let unmet: Vec<_> = requirements.filter_map(|requirement| requirement.unmet(host)).collect();
-    (!unmet.is_empty()).then(|| unmet.join("; "))
 }
 
 fn ended(run: &RunOutcome, probe: Option<&ProbeOutcome>) -> Ended {

@@ -104,13 +104,20 @@ impl RunOutcome {
         selected: impl IntoIterator<Item = &'a Probe>,
         error: &str,
     ) -> Self {
-        let mut probes: Vec<_> = selected
-            .into_iter()
-            .map(|probe| {
-                let why = format!("no bottle could be launched: {error}");
-                ProbeOutcome::untried(probe, Verdict::Inconclusive { why })
-            })
-            .collect();
+        let why = format!("no bottle could be launched: {error}");
+        Self::inconclusive(backend, breach, selected, &why)
+    }
+
+    /// The outcome of a run that found nothing out: every selected probe is inconclusive.
+    pub fn inconclusive<'a>(
+        backend: &str,
+        breach: Option<&str>,
+        selected: impl IntoIterator<Item = &'a Probe>,
+        why: &str,
+    ) -> Self {
+        let untried =
+            |probe| ProbeOutcome::untried(probe, Verdict::Inconclusive { why: why.to_owned() });
+        let mut probes: Vec<_> = selected.into_iter().map(untried).collect();
         probes.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
             backend: backend.to_owned(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::Action;
 use claude_bottle_protocol::witness::Transport;
@@ -37,6 +38,19 @@ impl Watch for () {
     fn attempts(&self, _: usize, _: usize) {}
 }
 
+/// Who wants to see bottle and lab before they go.
+#[async_trait]
+pub trait BeforeTeardown: Send + Sync {
+    /// They go when this returns.
+    async fn hold(&self, arena: &dyn Arena);
+}
+
+/// Nobody does.
+#[async_trait]
+impl BeforeTeardown for () {
+    async fn hold(&self, _: &dyn Arena) {}
+}
+
 /// Launches a bottle on `backend`, with the hole of `breach` if one is given, makes every attempt of `probes`, and
 /// judges them. Bottle and lab are gone when this returns, also when it fails.
 pub async fn run(
@@ -44,6 +58,7 @@ pub async fn run(
     probes: &[Probe],
     breach: Option<Breach>,
     watch: &dyn Watch,
+    before_teardown: &dyn BeforeTeardown,
 ) -> Result<RunOutcome, LaunchError> {
     let mut cost = Cost::default();
     let mut notes = Vec::new();
@@ -54,6 +69,7 @@ pub async fn run(
 
     let found = probe(arena.as_ref(), backend.name(), probes, watch, &mut cost).await;
 
+    before_teardown.hold(arena.as_ref()).await;
     watch.phase("tearing down");
     let begun = Instant::now();
     if let Err(error) = arena.teardown().await {

@@ -15,7 +15,7 @@ use crate::witness::Listener;
 pub const MAX_MESSAGE: usize = 160 * 1024;
 
 /// The net namespace that the launcher itself runs in: never made, never configured. Only the witness's loopback
-/// listeners live there, and a bottle under the breach `no-network-namespace`.
+/// listeners live there, which the launcher opens, and a bottle under the breach `no-network-namespace`.
 pub const REAL: &str = "real";
 
 /// Net namespaces, the wires between them, and the listeners in them.
@@ -28,6 +28,9 @@ pub struct Lab {
     pub links: Vec<Link>,
     /// The witness's listeners.
     pub listeners: Vec<Placed>,
+    /// Listeners that the launcher has opened in its own net namespace, for the witness to serve: their descriptors
+    /// follow the three standard streams, in this order.
+    pub adopted: Vec<Listener>,
 }
 
 /// One net namespace.
@@ -98,12 +101,10 @@ pub struct End {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Placed {
-    /// The net namespace, or [`REAL`].
+    /// The net namespace.
     pub net: String,
     /// The listener.
     pub listener: Listener,
-    /// Whether the lab stands without it: its failure to bind is reported, and no error.
-    pub optional: bool,
     /// Listeners of one net with the same number here, and port 0, get one port: whichever is free for all of them.
     pub same_port: Option<u32>,
 }
@@ -208,8 +209,6 @@ pub enum Reply {
         inodes: BTreeMap<String, u64>,
         /// Each listener's address, ports known. (A tagged enum cannot read a map with numbers as keys.)
         listening: Vec<(u32, SocketAddr)>,
-        /// Optional listeners that could not be made, and why.
-        absent: Vec<(u32, String)>,
     },
     /// A process runs.
     Started {
@@ -250,7 +249,6 @@ mod tests {
             Reply::Built {
                 inodes: [("host".to_owned(), 7)].into(),
                 listening: vec![(1, "127.0.0.1:9".parse().unwrap())],
-                absent: vec![(2, "taken".into())],
             },
             Reply::Started { id: 1 },
             Reply::Exited { id: 1, code: 137 },

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::fs::MetadataExt as _;
 use std::time::Duration;
 
-use claude_bottle_protocol::helper::{End, Lab, Net, Placed, REAL};
+use claude_bottle_protocol::helper::{End, Lab, Net};
+use claude_bottle_protocol::witness::Listener;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,6 @@ pub(crate) struct Made {
     pub(crate) nets: Vec<(String, u64)>,
     /// Each listener's address.
     pub(crate) listening: BTreeMap<u32, SocketAddr>,
-    /// Optional listeners that could not be made.
-    pub(crate) absent: BTreeMap<u32, String>,
 }
 
 /// A lab that stands: the namespaces live as long as their descriptors.
@@ -51,12 +50,13 @@ struct Site<'a> {
     interfaces: Vec<String>,
 }
 
-/// Makes `lab`. The calling process must have one thread and capabilities in its user namespace; it ends in the last
+/// Makes `lab`, with `adopted` as the descriptors of its adopted listeners. The calling process must have one thread and capabilities in its user namespace; it ends in the last
 /// net namespace made.
-pub(crate) fn make(lab: &Lab) -> Result<Standing, Failure> {
+pub(crate) fn make(lab: &Lab, adopted: Vec<OwnedFd>) -> Result<Standing, Failure> {
     let mut listeners = Listeners::default();
-    // First, while this process is still in the net namespace that it was started in.
-    listeners.open(lab, REAL)?;
+    for (listener, descriptor) in lab.adopted.iter().zip(adopted) {
+        listeners.add(listener.id, Socket::adopt(listener, descriptor)?)?;
+    }
     let mut sites = Vec::new();
     for net in &lab.nets {
         sites.push(Site::make(net)?);
@@ -76,9 +76,9 @@ pub(crate) fn make(lab: &Lab) -> Result<Standing, Failure> {
         }
     }
     let nets = sites.iter().map(|site| (site.net.name.clone(), site.inode)).collect();
-    let Listeners { listening, absent, sockets } = listeners;
+    let Listeners { listening, sockets } = listeners;
     Ok(Standing {
-        made: Made { nets, listening, absent },
+        made: Made { nets, listening },
         nets: sites.into_iter().map(|site| site.namespace).collect(),
         sockets,
     })
@@ -203,49 +203,39 @@ const PORTS_TRIED: usize = 64;
 #[derive(Default)]
 struct Listeners {
     listening: BTreeMap<u32, SocketAddr>,
-    absent: BTreeMap<u32, String>,
     sockets: Vec<(u32, Socket)>,
 }
 
 impl Listeners {
     /// Opens those of `net`, which this process must be in.
     fn open(&mut self, lab: &Lab, net: &str) -> Result<(), Failure> {
-        let mut groups: BTreeMap<u32, Vec<&Placed>> = BTreeMap::new();
+        let mut groups: BTreeMap<u32, Vec<&Listener>> = BTreeMap::new();
         for placed in lab.listeners.iter().filter(|placed| placed.net == net) {
             match placed.same_port {
-                Some(group) => groups.entry(group).or_default().push(placed),
-                None => self.adopt(open_all(&[placed], None)?),
+                Some(group) => groups.entry(group).or_default().push(&placed.listener),
+                None => self.add(placed.listener.id, Socket::open(&placed.listener)?)?,
             }
         }
         for group in groups.values() {
-            self.adopt(open_on_one_port(group)?);
+            for (id, socket) in open_on_one_port(group)? {
+                self.add(id, socket)?;
+            }
         }
         Ok(())
     }
 
-    fn adopt(&mut self, opened: Opened) {
-        for (id, opened) in opened {
-            match opened {
-                Ok((address, socket)) => {
-                    self.listening.insert(id, address);
-                    self.sockets.push((id, socket));
-                }
-                Err(failure) => {
-                    self.absent.insert(id, failure.to_string());
-                }
-            }
-        }
+    fn add(&mut self, id: u32, socket: Socket) -> Result<(), Failure> {
+        self.listening.insert(id, socket.address()?);
+        self.sockets.push((id, socket));
+        Ok(())
     }
 }
 
-/// Listeners by number; those that are missing are optional.
-type Opened = Vec<(u32, Result<(SocketAddr, Socket), Failure>)>;
-
 /// Tries ports until one is free for the whole group.
-fn open_on_one_port(group: &[&Placed]) -> Result<Opened, Failure> {
+fn open_on_one_port(group: &[&Listener]) -> Result<Vec<(u32, Socket)>, Failure> {
     let mut last = Failure::new("share a port");
     for _ in 0..PORTS_TRIED {
-        match open_all(group, Some(0)) {
+        match open_on_the_port_of_the_first(group) {
             Err(failure) if failure.errno == nix::libc::EADDRINUSE => last = failure,
             opened => return opened,
         }
@@ -253,25 +243,14 @@ fn open_on_one_port(group: &[&Placed]) -> Result<Opened, Failure> {
     Err(last)
 }
 
-/// Opens `group`. With `port`, each on the port that the first one got, and a port that is taken is an error even for
-/// an optional listener.
-fn open_all(group: &[&Placed], mut port: Option<u16>) -> Result<Opened, Failure> {
+fn open_on_the_port_of_the_first(group: &[&Listener]) -> Result<Vec<(u32, Socket)>, Failure> {
     let mut opened = Vec::new();
-    for Placed { listener, optional, .. } in group {
-        let mut wanted = listener.clone();
-        if let Some(port) = port {
-            wanted.address.set_port(port);
-        }
-        let socket = Socket::open(&wanted).and_then(|socket| Ok((socket.address()?, socket)));
-        match &socket {
-            Ok((address, _)) => port = port.map(|_| address.port()),
-            Err(failure) => {
-                let taken = port.is_some() && failure.errno == nix::libc::EADDRINUSE;
-                if taken || !optional {
-                    return Err(failure.clone());
-                }
-            }
-        }
+    let mut port = 0;
+    for listener in group {
+        let mut wanted = (*listener).clone();
+        wanted.address.set_port(port);
+        let socket = Socket::open(&wanted)?;
+        port = socket.address()?.port();
         opened.push((listener.id, socket));
     }
     Ok(opened)

@@ -118,14 +118,15 @@ impl Server {
     }
 
     /// A child makes the lab and becomes its witness: it is in the right namespaces and has the sockets already.
-    fn build(&mut self, lab: &Lab, descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
+    fn build(&mut self, lab: &Lab, mut descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
+        let adopted = descriptors.split_off(descriptors.len().min(3));
         let streams = three(descriptors)?;
         let (mine, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .doing(|| "make a socket pair".into())?;
         let plan = lab.clone();
         fork::run(move || {
-            let standing = match lab::make(&plan) {
+            let standing = match lab::make(&plan, adopted) {
                 Ok(standing) => standing,
                 Err(failure) => {
                     hand_over(&theirs, &Err((failure.what, failure.errno)), &[]);
@@ -145,12 +146,12 @@ impl Server {
             .doing(|| "hear from the lab's maker".into())?;
         let made: Result<Made, (String, i32)> = serde_json::from_slice(&buffer[..length])
             .map_err(|_| Failure::new("hear from the lab's maker: it died"))?;
-        let Made { nets: names, listening, absent } =
+        let Made { nets: names, listening } =
             made.map_err(|(what, errno)| Failure { what, errno })?;
         let inodes = names.iter().cloned().collect();
         self.nets = names.into_iter().map(|(name, _)| name).zip(nets).collect();
-        let (listening, absent) = (listening.into_iter().collect(), absent.into_iter().collect());
-        self.reply(&Reply::Built { inodes, listening, absent })
+        let listening = listening.into_iter().collect();
+        self.reply(&Reply::Built { inodes, listening })
     }
 
     fn start(

@@ -70,6 +70,23 @@ impl Socket {
         }
     }
 
+    /// Takes over a socket that was opened elsewhere as `wanted` says.
+    pub(crate) fn adopt(wanted: &Listener, descriptor: OwnedFd) -> Result<Self, Failure> {
+        let what = || format!("take over {} {}", wanted.transport, wanted.address);
+        Ok(match wanted.transport {
+            Transport::Tcp => {
+                let listener = TcpListener::from(descriptor);
+                listener.set_nonblocking(true).doing(what)?;
+                Self::Tcp(listener)
+            }
+            Transport::Udp => {
+                let socket = UdpSocket::from(descriptor);
+                socket.set_nonblocking(true).doing(what)?;
+                Self::Udp(socket)
+            }
+        })
+    }
+
     /// The address it is bound to, port known.
     pub(crate) fn address(&self) -> Result<SocketAddr, Failure> {
         match self {

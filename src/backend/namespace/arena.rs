@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use super::helper::{Built, Helper, HelperError, complaint};
+use super::real::RealLoopback;
 use super::world::{World, net};
 use super::{Arena, LaunchError, NAME};
 use crate::bottle::session::Session;
@@ -53,7 +54,9 @@ impl NamespaceArena {
     /// Launches a bottle and its lab.
     pub(super) async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
         let name = format!("bottle-{:08x}", rand::random::<u32>());
-        let world = World::plan(&name, breach);
+        let mut world = World::plan(&name, breach);
+        let real = RealLoopback::open();
+        let adopted = world.adopt(real);
         let failed = |step: &str| {
             let step = step.to_owned();
             move |source: HelperError| LaunchError { backend: NAME, step, source: source.into() }
@@ -65,8 +68,8 @@ impl NamespaceArena {
         let ending = Arc::clone(&helper);
         teardown.push("the namespaces", move || async move { ending.end().await });
 
-        let (Built { inodes, listening, absent }, witness) =
-            helper.build(&world.lab).await.map_err(failed("the lab does not stand"))?;
+        let (Built { inodes, listening }, witness) =
+            helper.build(&world.lab, adopted).await.map_err(failed("the lab does not stand"))?;
         let (events, orders) = witness.stdio.into_split();
         let init = Process::Init { net: net::BUNDLE.into(), env: bundle_environment() };
         let bottle = Process::Bottle(world.bottle.clone());
@@ -88,7 +91,7 @@ impl NamespaceArena {
             bottle: NamespaceBottle { name, session, helper: Arc::clone(&helper), id: started.id },
             lab: NamespaceLab {
                 witness: Witness::new(events, orders),
-                sites: world.sites(&listening, &absent),
+                sites: world.sites(&listening),
                 inodes,
                 bottle_net: world.bottle.net,
                 helper,
@@ -112,6 +115,14 @@ impl Arena for NamespaceArena {
 
     fn lab(&self) -> &dyn Fixture {
         &self.lab
+    }
+
+    fn way_in(&self) -> String {
+        let inode = self.lab.inodes.get(&self.lab.bottle_net).copied().unwrap_or(0);
+        match self.lab.helper.process_in(inode) {
+            Some(pid) => format!("enter its network with: nsenter --user --net --target {pid}"),
+            None => "its processes cannot be seen from here".into(),
+        }
     }
 
     async fn teardown(mut self: Box<Self>) -> Result<(), TeardownError> {

@@ -78,8 +78,6 @@ pub(super) struct Built {
     pub(super) inodes: BTreeMap<String, u64>,
     /// Each listener's address.
     pub(super) listening: BTreeMap<u32, SocketAddr>,
-    /// Optional listeners that are missing, and why.
-    pub(super) absent: BTreeMap<u32, String>,
 }
 
 impl Helper {
@@ -115,14 +113,17 @@ impl Helper {
         Ok(helper)
     }
 
-    /// Makes the lab; its witness runs when this returns.
-    pub(super) async fn build(&self, lab: &Lab) -> Result<(Built, Started), HelperError> {
+    /// Makes the lab; its witness runs when this returns. `adopted` are the descriptors of its adopted listeners.
+    pub(super) async fn build(
+        &self,
+        lab: &Lab,
+        adopted: Vec<OwnedFd>,
+    ) -> Result<(Built, Started), HelperError> {
         let (started, streams) = streams(0)?;
-        match self.ask(&Request::Build { lab: lab.clone() }, &streams).await? {
-            Reply::Built { inodes, listening, absent } => {
-                let (listening, absent) =
-                    (listening.into_iter().collect(), absent.into_iter().collect());
-                Ok((Built { inodes, listening, absent }, started))
+        let descriptors: Vec<_> = streams.into_iter().chain(adopted).collect();
+        match self.ask(&Request::Build { lab: lab.clone() }, &descriptors).await? {
+            Reply::Built { inodes, listening } => {
+                Ok((Built { inodes, listening: listening.into_iter().collect() }, started))
             }
             other => Err(unexpected(&other)),
         }
@@ -146,6 +147,22 @@ impl Helper {
             Reply::Observed { files, .. } => Ok(files),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The host's id of a process below this helper that is in the net namespace with this inode number.
+    pub(super) fn process_in(&self, inode: u64) -> Option<u32> {
+        let child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut below = vec![child.as_ref()?.id()];
+        while let Some(pid) = below.pop() {
+            let net = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+            if net.is_some_and(|net| net.as_os_str() == format!("net:[{inode}]").as_str()) {
+                return Some(pid);
+            }
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let children = children.unwrap_or_default();
+            below.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        None
     }
 
     /// Kills a process and waits until it is gone.

@@ -3,6 +3,7 @@
 mod arena;
 mod helper;
 mod launcher;
+mod real;
 mod world;
 
 use async_trait::async_trait;

@@ -9,10 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use claude_bottle_protocol::helper::{Address, Bottle, End, Lab, Link, Net, Placed, REAL, Route};
 use claude_bottle_protocol::witness::{Listener, Transport};
 
+use super::real::{Absent, Opened, RealLoopback};
 use crate::breach::Breach;
 use crate::lab::{Listening, Sites};
 use crate::probe::definition::Site;
@@ -35,7 +37,7 @@ const GATEWAY_PORT: u16 = 8888;
 /// The port of the egress daemon.
 const EGRESS_PORT: u16 = 9099;
 /// The port of the discard service (RFC 863).
-const DISCARD_PORT: u16 = 9;
+pub(super) const DISCARD_PORT: u16 = 9;
 
 /// The net namespaces' names.
 pub(super) mod net {
@@ -52,16 +54,18 @@ pub(super) struct World {
     pub(super) lab: Lab,
     /// The bottle's walls.
     pub(super) bottle: Bottle,
-    /// The listeners by site, before their ports are known.
-    pub(super) wanted: Vec<Wanted>,
+    wanted: Vec<Wanted>,
+    absent: Vec<Absent>,
 }
 
 /// A listener and what it stands for.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+struct Wanted {
     site: Site,
     port: &'static str,
-    placed: Placed,
+    net: &'static str,
+    listener: Listener,
+    same_port: Option<u32>,
     dialled_as: Vec<IpAddr>,
     /// What its controls dial; the port is that of the listener.
     control_dials: IpAddr,
@@ -70,12 +74,41 @@ pub(super) struct Wanted {
 impl World {
     /// The world around a sound bottle, or one with the hole that `breach` makes.
     pub(super) fn plan(name: &str, breach: Option<Breach>) -> Self {
-        let mut world = Self { lab: wires(), bottle: walls(name), wanted: listeners() };
+        let (lab, bottle, wanted) = (wires(), walls(name), listeners());
+        let mut world = Self { lab, bottle, wanted, absent: Vec::new() };
         if let Some(breach) = breach {
             world.break_open(breach);
         }
-        world.lab.listeners = world.wanted.iter().map(|wanted| wanted.placed.clone()).collect();
+        let placed = |wanted: &Wanted| Placed {
+            net: wanted.net.into(),
+            listener: wanted.listener.clone(),
+            same_port: wanted.same_port,
+        };
+        world.lab.listeners = world.wanted.iter().map(placed).collect();
         world
+    }
+
+    /// Adds the listeners on the real loopback; their descriptors go to the witness.
+    pub(super) fn adopt(&mut self, real: RealLoopback) -> Vec<OwnedFd> {
+        let mut descriptors = Vec::new();
+        for Opened { port, transport, address, descriptor } in real.opened {
+            let id = u32::try_from(self.wanted.len()).expect("a few dozen listeners");
+            let listener = Listener { id, transport, address };
+            self.lab.adopted.push(listener.clone());
+            let ip = address.ip();
+            self.wanted.push(Wanted {
+                site: Site::RealLoopback,
+                port,
+                net: REAL,
+                listener,
+                same_port: None,
+                dialled_as: vec![ip],
+                control_dials: ip,
+            });
+            descriptors.push(descriptor);
+        }
+        self.absent = real.absent;
+        descriptors
     }
 
     fn break_open(&mut self, breach: Breach) {
@@ -84,7 +117,7 @@ impl World {
             Breach::EgressOnAllInterfaces => {
                 for wanted in &mut self.wanted {
                     if (wanted.site, wanted.port) == (Site::Bundle, "egress") {
-                        wanted.placed.listener.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+                        wanted.listener.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
                     }
                 }
             }
@@ -104,27 +137,23 @@ impl World {
     }
 
     /// The sites, now that the listeners' addresses are known.
-    pub(super) fn sites(
-        &self,
-        listening: &BTreeMap<u32, SocketAddr>,
-        absent: &BTreeMap<u32, String>,
-    ) -> Sites {
+    pub(super) fn sites(&self, listening: &BTreeMap<u32, SocketAddr>) -> Sites {
         let mut sites = Sites::default();
-        for Wanted { site, port, placed, dialled_as, control_dials } in &self.wanted {
-            let Listener { id, transport, .. } = placed.listener;
-            if let Some(address) = listening.get(&id) {
-                let listening = Listening {
-                    id,
-                    name: format!("{site} {transport}/{port}"),
-                    address: *address,
-                    dialled_as: dialled_as.clone(),
-                    control: placed.net.clone(),
-                    control_dials: SocketAddr::new(*control_dials, address.port()),
-                };
-                sites.add(*site, port, transport, listening);
-            } else if let Some(why) = absent.get(&id) {
-                sites.lacks(*site, port, transport, format!("the witness cannot {why}"));
-            }
+        for Wanted { site, port, net, listener, dialled_as, control_dials, .. } in &self.wanted {
+            let Listener { id, transport, address } = *listener;
+            let address = listening.get(&id).copied().unwrap_or(address);
+            let listening = Listening {
+                id,
+                name: format!("{site} {transport}/{port}"),
+                address,
+                dialled_as: dialled_as.clone(),
+                control: (*net).to_owned(),
+                control_dials: SocketAddr::new(*control_dials, address.port()),
+            };
+            sites.add(*site, port, transport, listening);
+        }
+        for Absent { port, transport, why } in &self.absent {
+            sites.lacks(Site::RealLoopback, port, *transport, why.clone());
         }
         sites
     }
@@ -169,7 +198,7 @@ fn wires() -> Lab {
             link((net::BUNDLE, "uplink0"), (net::HOST, "bundle0")),
             link((net::HOST, "wan0"), (net::WORLD, "lan0")),
         ],
-        listeners: Vec::new(),
+        ..Lab::default()
     }
 }
 
@@ -194,32 +223,23 @@ fn listeners() -> Vec<Wanted> {
     let (one4, one6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
     let two4 = IpAddr::from(Ipv4Addr::new(127, 0, 0, 2));
     let mut all = Vec::new();
-    let mut add = |site, port, net: &str, number: u16, bound: IpAddr, group, optional, as_: &[IpAddr]| {
+    let mut add = |site, port, net, number: u16, bound: IpAddr, dialled_as: &[IpAddr]| {
+        // Whichever is free, the same for both transports.
+        let same_port = (number == 0).then_some(0);
         for transport in [Transport::Tcp, Transport::Udp] {
             let id = u32::try_from(all.len()).expect("a few dozen listeners");
             let listener = Listener { id, transport, address: SocketAddr::new(bound, number) };
-            let placed = Placed { net: net.into(), listener, optional, same_port: group };
-            let control_dials = if bound.is_unspecified() { as_[0] } else { bound };
-            let dialled_as = as_.to_vec();
-            all.push(Wanted { site, port, placed, dialled_as, control_dials });
+            let control_dials = if bound.is_unspecified() { dialled_as[0] } else { bound };
+            let dialled_as = dialled_as.to_vec();
+            all.push(Wanted { site, port, net, listener, same_port, dialled_as, control_dials });
         }
     };
-    add(Site::Bundle, "gateway", net::BUNDLE, GATEWAY_PORT, any4, None, false, &[BUNDLE.into()]);
-    add(Site::Bundle, "egress", net::BUNDLE, EGRESS_PORT, one4, None, false, &[BUNDLE.into()]);
-
+    add(Site::Bundle, "gateway", net::BUNDLE, GATEWAY_PORT, any4, &[BUNDLE.into()]);
+    add(Site::Bundle, "egress", net::BUNDLE, EGRESS_PORT, one4, &[BUNDLE.into()]);
     // The stand-in host listens on all of its addresses, in both families.
-    let host = Site::HostLoopback;
     let spelled = &[one4, two4, one6];
-    add(host, "discard", net::HOST, DISCARD_PORT, any6, None, false, spelled);
-    add(host, "random", net::HOST, 0, any6, Some(0), false, spelled);
-
-    // The real one on its loopback alone: nobody beyond this machine can reach these.
-    let real = Site::RealLoopback;
-    for bound in [one4, two4, one6] {
-        let optional = bound != one4;
-        add(real, "discard", REAL, DISCARD_PORT, bound, None, true, &[bound]);
-        add(real, "random", REAL, 0, bound, Some(1), optional, &[bound]);
-    }
+    add(Site::HostLoopback, "discard", net::HOST, DISCARD_PORT, any6, spelled);
+    add(Site::HostLoopback, "random", net::HOST, 0, any6, spelled);
     all
 }
 

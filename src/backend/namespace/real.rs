@@ -1,0 +1,126 @@
+//! Listeners on the loopback of the machine that the launcher runs on: whatever reaches them, the bottle was not
+//! fenced off from its real host. Nobody beyond this machine can reach them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use claude_bottle_protocol::witness::Transport;
+
+use super::world::DISCARD_PORT;
+
+/// How many ports are tried until one is free on every address.
+const PORTS_TRIED: usize = 64;
+
+/// What is listened on.
+#[derive(Debug, Default)]
+pub(super) struct RealLoopback {
+    /// The listeners.
+    pub(super) opened: Vec<Opened>,
+    /// What could not be had, and why.
+    pub(super) absent: Vec<Absent>,
+}
+
+/// A listener.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Its port's name.
+    pub(super) port: &'static str,
+    /// TCP or UDP.
+    pub(super) transport: Transport,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// The socket.
+    pub(super) descriptor: OwnedFd,
+}
+
+/// A listener that could not be had.
+#[derive(Debug, Clone)]
+pub(super) struct Absent {
+    /// Its port's name.
+    pub(super) port: &'static str,
+    /// TCP or UDP.
+    pub(super) transport: Transport,
+    /// Why.
+    pub(super) why: String,
+}
+
+impl RealLoopback {
+    /// Listens on port 9, where this user may and nobody else does, and on one random port.
+    pub(super) fn open() -> Self {
+        let mut real = Self::default();
+        let discard = open_all("discard", DISCARD_PORT).map_err(|why| match why.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "listening on the real port 9 needs root or CAP_NET_BIND_SERVICE".to_owned()
+            }
+            io::ErrorKind::AddrInUse => "somebody else listens on the real port 9".to_owned(),
+            _ => format!("cannot listen on the real port 9: {why}"),
+        });
+        real.take("discard", discard);
+        let mut random = open_all("random", 0);
+        for _ in 1..PORTS_TRIED {
+            if !matches!(&random, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
+                break;
+            }
+            random = open_all("random", 0);
+        }
+        let random = random.map_err(|why| format!("cannot listen on the real loopback: {why}"));
+        real.take("random", random);
+        real
+    }
+
+    fn take(&mut self, port: &'static str, opened: Result<Vec<Opened>, String>) {
+        match opened {
+            Ok(opened) => self.opened.extend(opened),
+            Err(why) => {
+                for transport in [Transport::Tcp, Transport::Udp] {
+                    self.absent.push(Absent { port, transport, why: why.clone() });
+                }
+            }
+        }
+    }
+}
+
+/// Listens on all of the loopback's addresses, on one port. An address that this machine does not have (a kernel
+/// without IPv6) is left out.
+fn open_all(port: &'static str, number: u16) -> io::Result<Vec<Opened>> {
+    let addresses = [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::from(Ipv4Addr::new(127, 0, 0, 2)),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ];
+    let mut number = number;
+    let mut opened = Vec::new();
+    for ip in addresses {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let (descriptor, address) = match open(transport, SocketAddr::new(ip, number)) {
+                Ok(opened) => opened,
+                Err(error) if is_no_address(&error) && ip != addresses[0] => continue,
+                Err(error) => return Err(error),
+            };
+            number = address.port();
+            opened.push(Opened { port, transport, address, descriptor });
+        }
+    }
+    Ok(opened)
+}
+
+fn open(transport: Transport, address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    match transport {
+        Transport::Tcp => {
+            let listener = TcpListener::bind(address)?;
+            let address = listener.local_addr()?;
+            Ok((listener.into(), address))
+        }
+        Transport::Udp => {
+            let socket = UdpSocket::bind(address)?;
+            let address = socket.local_addr()?;
+            Ok((socket.into(), address))
+        }
+    }
+}
+
+fn is_no_address(error: &io::Error) -> bool {
+    use nix::libc::{EADDRNOTAVAIL, EAFNOSUPPORT};
+    matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EAFNOSUPPORT))
+}

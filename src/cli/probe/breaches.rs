@@ -1,0 +1,103 @@
+//! `claude-bottle probe --breach`: every probe proven able to fail.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use tokio::runtime::Runtime;
+
+use super::selection::Selection;
+use super::{Arguments, interrupt};
+use crate::backend::{self, Backend};
+use crate::breach::Breach;
+use crate::cli::Colour;
+use crate::error_chain;
+use crate::nearest::nearest;
+use crate::probe::outcome::RunOutcome;
+use crate::probe::{flip, run};
+use crate::report::breaches::{BreachMatrix, BreachRow, Cell, render_breaches};
+use crate::report::progress::Progress;
+use crate::report::terminal;
+
+/// Makes the wanted breaches, each in a bottle of its own.
+pub(super) fn run(
+    runtime: &Runtime,
+    wanted: &str,
+    selection: &Selection,
+    arguments: &Arguments,
+    colour: Colour,
+    progress: Progress,
+) -> anyhow::Result<ExitCode> {
+    let style = colour.style(arguments.verbose);
+    let mut worst = 0;
+    let mut text = String::new();
+    for name in &arguments.backend {
+        let probes = selection.runnable(name);
+        let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
+            let skipped = selection.skipped(name);
+            text += &terminal::render(&skipped, style);
+            worst = worst.max(crate::report::exit_code(&skipped));
+            continue;
+        };
+        let mut matrix = BreachMatrix { backend: name.clone(), attempts: 0, rows: Vec::new() };
+        for breach in breaches(backend.as_ref(), wanted)? {
+            progress.phase(&format!("breach {breach}: {}", breach.title()));
+            let keep = interrupt::Keep { wanted: arguments.keep };
+            let run = run::run(backend.as_ref(), &probes, Some(breach), &(), &keep);
+            let outcome = match runtime.block_on(interrupt::or_interrupted(run)) {
+                Some(Ok(outcome)) => outcome,
+                Some(Err(error)) => {
+                    let why = error_chain(&error);
+                    RunOutcome::launch_failed(name, Some(breach.name()), &probes, &why)
+                }
+                None => return Ok(ExitCode::from(interrupt::CODE)),
+            };
+            if wanted != "all" || arguments.verbose > 0 {
+                text += &terminal::render(std::slice::from_ref(&outcome), style);
+                text.push('\n');
+            }
+            matrix.attempts += outcome.probes.iter().map(|p| p.attempts.len()).sum::<usize>();
+            matrix.rows.push(row(&outcome, breach, selection));
+        }
+        text += &render_breaches(&matrix, style);
+        worst = worst.max(code(&matrix, wanted));
+    }
+    progress.finish();
+    print!("{text}");
+    Ok(ExitCode::from(worst))
+}
+
+/// With one breach alone, other probes are not proven, and need not be.
+fn code(matrix: &BreachMatrix, wanted: &str) -> u8 {
+    if wanted == "all" {
+        return matrix.exit_code();
+    }
+    let as_declared = |cell: &Cell| cell.expected_flip == cell.flipped;
+    u8::from(!matrix.rows.iter().flat_map(|row| &row.cells).all(as_declared))
+}
+
+fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Vec<Breach>> {
+    let here = backend.breaches();
+    if wanted == "all" {
+        return Ok(here.to_vec());
+    }
+    if let Some(breach) = here.iter().find(|breach| breach.name() == wanted) {
+        return Ok(vec![*breach]);
+    }
+    let names: Vec<_> = here.iter().map(|breach| breach.name()).collect();
+    let hint = match nearest(wanted, names.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("there are: {}, and all", names.join(", ")),
+    };
+    bail!("{} cannot make a breach named {wanted:?}; {hint}", backend.name())
+}
+
+fn row(outcome: &RunOutcome, breach: Breach, selection: &Selection) -> BreachRow {
+    let declared = flip::declared(selection.probes(), breach, &outcome.backend);
+    let cells = outcome.probes.iter().map(|probe| Cell {
+        probe: probe.name.clone(),
+        expected_flip: declared.contains(&probe.name),
+        flipped: flip::has_flipped(probe),
+        verdict: probe.verdict.word(),
+    });
+    BreachRow { breach: breach.name().into(), cells: cells.collect() }
+}

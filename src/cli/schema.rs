@@ -1,0 +1,29 @@
+//! `claude-bottle schema`.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::probe::schema;
+
+/// Print the JSON Schema of a file format.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The format.
+    #[arg(value_enum)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// A probe definition, `probes/*.toml`.
+    Probe,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let schema = match arguments.format {
+        Format::Probe => schema::probe(),
+    };
+    println!("{}", serde_json::to_string_pretty(&schema)?);
+    Ok(ExitCode::SUCCESS)
+}
