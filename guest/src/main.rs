@@ -12,7 +12,6 @@
 //! | `say` | in a bottle | prints two words and exits with a code |
 //! | `version` | anywhere | prints the version |
 
-
 #[cfg(not(target_os = "linux"))]
 fn main() {
     eprintln!("the toolbox is a Linux program");
@@ -21,6 +20,12 @@ fn main() {
 
 #[cfg(target_os = "linux")]
 mod roles;
+#[cfg(target_os = "linux")]
+mod session;
+#[cfg(target_os = "linux")]
+mod sys;
+#[cfg(target_os = "linux")]
+mod unpack;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

@@ -11,6 +11,8 @@ pub(crate) fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     match role.as_deref() {
         Some("say") => say(&rest),
+        Some("session") => crate::session::run(&rest),
+        Some("unpack") => crate::unpack::run(&rest),
         Some("version") => {
             println!("{}", claude_bottle_protocol::VERSION);
             ExitCode::SUCCESS
