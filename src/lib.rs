@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bottle;
 pub mod host;
 pub mod probe;
 pub mod report;
