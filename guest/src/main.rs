@@ -27,7 +27,11 @@ mod prober;
 #[cfg(target_os = "linux")]
 mod roles;
 #[cfg(target_os = "linux")]
+mod session;
+#[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
+mod unpack;
 #[cfg(target_os = "linux")]
 mod witness;
 

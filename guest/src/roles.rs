@@ -14,6 +14,8 @@ pub(crate) fn main() -> ExitCode {
         Some("helper") => crate::helper::run(&rest),
         Some("prober") => crate::prober::run(),
         Some("say") => say(&rest),
+        Some("session") => crate::session::run(&rest),
+        Some("unpack") => crate::unpack::run(&rest),
         Some("version") => {
             println!("{}", claude_bottle_protocol::VERSION);
             ExitCode::SUCCESS
@@ -46,5 +48,5 @@ pub(crate) fn init(_env: &BTreeMap<String, String>) -> ExitCode {
 
 /// The session of a bottle whose walls stand.
 pub(crate) fn session() -> ExitCode {
-    ExitCode::FAILURE
+    crate::session::run(&["--toolbox".to_owned(), crate::helper::TOOLBOX.to_owned()])
 }

@@ -3,8 +3,21 @@
 //! One frame: kind (1 byte), channel (4 bytes, little endian), length (4 bytes, little endian), payload. Control
 //! frames carry JSON; data frames carry bytes as they are. A command's output can therefore never be mistaken for
 //! the protocol. A channel is one command, its number chosen by the launcher.
+//!
+//! # Flow
+//!
+//! Data is acknowledged in both directions by [`Kind::Taken`]; per channel and direction, a sender keeps at most
+//! [`WINDOW`] bytes unacknowledged. Neither side ever has to buffer more than that for a command or a reader that
+//! is slow, both always go on reading frames, and a signal is never stuck behind data.
+//!
+//! # End
+//!
+//! [`Kind::Ended`] is a channel's last frame. It comes when the command has exited and everything that it had
+//! written by then has been handed over. A process that it left behind and that still holds a stream may add
+//! output for [`SILENCE`] after its last, and for [`GRACE`] at most.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +25,13 @@ use serde::{Deserialize, Serialize};
 pub const MAX_PAYLOAD: usize = 64 * 1024;
 /// The length of a frame's header, in bytes.
 pub const HEADER: usize = 9;
+/// How many bytes per channel and direction may be sent without having been acknowledged. Standard output and error
+/// share one window.
+pub const WINDOW: usize = 256 * 1024;
+/// How long, after a command has exited, nothing may come from a stream that some other process keeps open.
+pub const SILENCE: Duration = Duration::from_millis(200);
+/// How long, after a command has exited, such a stream is read at all.
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,9 +43,11 @@ pub enum Kind {
     Start = 2,
     /// Launcher → session: bytes for the command's standard input.
     Stdin = 3,
-    /// Launcher → session: the command's standard input ends.
+    /// Launcher → session: the command's standard input ends. A terminal is sent `^D` instead, which ends the
+    /// input of a program that reads lines.
     StdinEnd = 4,
-    /// Launcher → session: a signal number (1 byte) for the command's process group.
+    /// Launcher → session: a signal number (1 byte) for the command's process group, and for the one in the
+    /// foreground of its terminal, if it has one.
     Signal = 5,
     /// Launcher → session: the terminal's rows and columns, 2 bytes each, little endian.
     Resize = 6,
@@ -35,6 +57,12 @@ pub enum Kind {
     Stderr = 8,
     /// Session → launcher: the command has ended, [`Ended`] as JSON. The last frame of a channel.
     Ended = 9,
+    /// Either way: so many more bytes (4 bytes, little endian) of the channel's data have been taken: written to the
+    /// command's standard input, or handed to whoever reads its output.
+    Taken = 10,
+    /// Launcher → session: nobody listens to this channel any more. Its process group is killed and its output
+    /// thrown away; [`Kind::Ended`] follows nevertheless.
+    Abandon = 11,
 }
 
 impl Kind {
@@ -50,6 +78,8 @@ impl Kind {
             7 => Self::Stdout,
             8 => Self::Stderr,
             9 => Self::Ended,
+            10 => Self::Taken,
+            11 => Self::Abandon,
             _ => return None,
         })
     }
@@ -71,7 +101,7 @@ pub struct Hello {
 pub struct Start {
     /// Program and arguments. A program without a slash is looked up on the bottle's `PATH`.
     pub argv: Vec<String>,
-    /// Variables, added to the bottle's own.
+    /// Variables, added to the bottle's own; one named `PATH` is also the one that the program is looked up on.
     pub env: BTreeMap<String, String>,
     /// The working directory; none: the bottle's own.
     pub cwd: Option<String>,
@@ -162,7 +192,9 @@ mod tests {
     #[test]
     fn headers_round_trip_and_bad_ones_are_refused() {
         for byte in 0..=u8::MAX {
-            let Some(kind) = Kind::from_byte(byte) else { continue };
+            let Some(kind) = Kind::from_byte(byte) else {
+                continue;
+            };
             let header = Header { kind, channel: 0xdead_beef, length: MAX_PAYLOAD };
             assert_eq!(Header::decode(header.encode()), Some(header));
         }

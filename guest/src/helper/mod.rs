@@ -12,6 +12,8 @@ mod netlink;
 mod seccomp;
 mod server;
 
+pub(crate) use self::bottle::TOOLBOX;
+
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 

@@ -5,3 +5,7 @@ pub(crate) mod descriptors;
 pub(crate) mod drops;
 pub(crate) mod environment;
 pub(crate) mod fork;
+pub(crate) mod child;
+pub(crate) mod pending;
+pub(crate) mod reap;
+pub(crate) mod terminal;
