@@ -9,6 +9,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "build/embed_probes.rs"]
+mod embed_probes;
+
 /// What the outer cargo tells this script and the inner cargo must not hear. `CARGO_HOME`, `CARGO_MAKEFLAGS` (the
 /// job server) and the network settings go through.
 const SCRUBBED: &[&str] = &[
@@ -42,23 +45,34 @@ const SCRUBBED: &[&str] = &[
 ];
 
 /// Beginnings of further variables that the inner cargo must not hear.
-const SCRUBBED_BEGINNINGS: &[&str] =
-    &["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_", "CARGO_PROFILE_", "DEP_"];
+const SCRUBBED_BEGINNINGS: &[&str] = &[
+    "CARGO_CFG_",
+    "CARGO_FEATURE_",
+    "CARGO_PKG_",
+    "CARGO_PROFILE_",
+    "DEP_",
+];
 
 fn main() -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=CLAUDE_BOTTLE_TOOLBOX");
     println!("cargo::rustc-check-cfg=cfg(embedded_toolbox)");
 
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    embed_probes::embed(&root.join("probes"), &out.join("embedded_probes.rs"))?;
+
     if env::var("CARGO_CFG_TARGET_OS")? != "linux" {
         return Ok(());
     }
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     for watched in ["guest", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
     let toolbox = build_toolbox(&root)?;
-    println!("cargo::rustc-env=CLAUDE_BOTTLE_EMBEDDED_TOOLBOX={}", toolbox.display());
+    println!(
+        "cargo::rustc-env=CLAUDE_BOTTLE_EMBEDDED_TOOLBOX={}",
+        toolbox.display()
+    );
     println!("cargo::rustc-cfg=embedded_toolbox");
     Ok(())
 }
@@ -70,14 +84,22 @@ fn build_toolbox(root: &Path) -> anyhow::Result<PathBuf> {
     let mut inner = Command::new(cargo);
     inner
         .current_dir(root)
-        .args(["build", "--package", "claude-bottle-guest", "--bin", "toolbox"])
+        .args([
+            "build",
+            "--package",
+            "claude-bottle-guest",
+            "--bin",
+            "toolbox",
+        ])
         .args(["--profile", "guest", "--locked", "--target", &target])
         .arg("--target-dir")
         .arg(&target_dir);
     for (name, _) in env::vars_os() {
         let scrub = name.to_str().is_some_and(|name| {
             SCRUBBED.contains(&name)
-                || SCRUBBED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+                || SCRUBBED_BEGINNINGS
+                    .iter()
+                    .any(|beginning| name.starts_with(beginning))
         });
         if scrub {
             inner.env_remove(name);
@@ -99,6 +121,8 @@ fn build_toolbox(root: &Path) -> anyhow::Result<PathBuf> {
 /// that knows where the outer cargo puts things. The marker `CACHEDIR.TAG` is at the top of every target folder.
 fn guest_target_dir() -> anyhow::Result<PathBuf> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let top = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let top = out
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists());
     Ok(top.unwrap_or(&out).join("toolbox"))
 }

@@ -1,7 +1,12 @@
 //! Probes: what they are, how they are found, judged and run.
 
+pub mod catalogue;
 pub mod definition;
+pub mod errors;
 pub mod outcome;
+pub mod parse;
+pub mod schema;
+pub mod selection;
 pub mod verdict;
 
 pub mod attempt;
