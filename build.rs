@@ -9,6 +9,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "build/embed_probes.rs"]
+mod embed_probes;
+
 /// What the outer cargo tells this script and the inner cargo must not hear. `CARGO_HOME`, `CARGO_MAKEFLAGS` (the
 /// job server) and the network settings go through.
 const SCRUBBED: &[&str] = &[
@@ -50,10 +53,13 @@ fn main() -> anyhow::Result<()> {
     println!("cargo::rerun-if-env-changed=CLAUDE_BOTTLE_TOOLBOX");
     println!("cargo::rustc-check-cfg=cfg(embedded_toolbox)");
 
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    embed_probes::embed(&root.join("probes"), &out.join("embedded_probes.rs"))?;
+
     if env::var("CARGO_CFG_TARGET_OS")? != "linux" {
         return Ok(());
     }
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     for watched in ["guest", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }

@@ -12,6 +12,7 @@
 //! | [`backend`] | what makes bottles |
 //! | [`bottle`] | the handle to one bottle |
 //! | [`plan`], [`host`], [`teardown`] | what is wanted, what this machine can run, how it is undone |
+//! | [`written`], [`nearest`] | files that a person wrote: every mistake at its place, and the right word instead |
 //! | [`report`] | verdicts as a terminal matrix, JUnit and JSON |
 //!
 //! Dependencies go one way: `cli → probe → lab, backend → host, plan, teardown`. `report` knows verdicts and nothing
@@ -26,10 +27,12 @@ pub mod cli;
 pub mod harness;
 pub mod host;
 pub mod lab;
+pub mod nearest;
 pub mod probe;
 pub mod report;
 pub mod teardown;
 pub mod toolbox;
+pub mod written;
 
 /// An error and all that is behind it, in one line.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {

@@ -6,7 +6,8 @@ use std::pin::Pin;
 
 use thiserror::Error;
 
-type Undo = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<(), UndoError>> + Send>> + Send + Sync>;
+type Undo =
+    Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<(), UndoError>> + Send>> + Send + Sync>;
 /// Why one step could not be undone.
 pub type UndoError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -28,8 +29,11 @@ impl Teardown {
     }
 
     /// Pushes how to undo `step`. Undoing must be idempotent: what is missing is undone.
-    pub fn push<F, E>(&mut self, step: impl Into<String>, undo: impl FnOnce() -> F + Send + Sync + 'static)
-    where
+    pub fn push<F, E>(
+        &mut self,
+        step: impl Into<String>,
+        undo: impl FnOnce() -> F + Send + Sync + 'static,
+    ) where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<UndoError>,
     {

@@ -48,10 +48,7 @@ impl Scene {
     /// for a moment longer, and then the script cannot be executed (ETXTBSY).
     fn program(&self, name: &str, script: &str) {
         let written = Command::new("sh")
-            .args([
-                "-c",
-                r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#,
-            ])
+            .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#])
             .arg(self.path("bin").join(name))
             .arg(script)
             .status()
@@ -117,9 +114,7 @@ impl Running {
     fn start_and_wait(command: &mut Command) -> Self {
         let mut running = Self::start(command.stdout(Stdio::piped()));
         let mut said = String::new();
-        BufReader::new(running.0.stdout.take().expect("piped"))
-            .read_line(&mut said)
-            .expect("read");
+        BufReader::new(running.0.stdout.take().expect("piped")).read_line(&mut said).expect("read");
         assert_eq!(said, "up\n");
         running
     }
@@ -160,10 +155,7 @@ fn a_process_is_reported_until_it_is_gone() {
     let sleeping = Running::start(Command::new("sleep").arg(&after));
     assert_eq!(
         scene.compare(&only),
-        [format!(
-            "left behind: process {}: sleep {after}",
-            sleeping.id()
-        )]
+        [format!("left behind: process {}: sleep {after}", sleeping.id())]
     );
     drop(sleeping);
     assert!(scene.compare(&only).is_empty());
@@ -190,19 +182,8 @@ fn a_process_that_ends_in_time_is_not_left_behind() {
     scene.snapshot();
     let sleeping = Running::start(Command::new("sleep").arg(&mark));
     // The pause before the second look is what ends it.
-    scene.program(
-        "sleep",
-        &format!(
-            "echo $1 >> {}; kill {}",
-            scene.text("pauses"),
-            sleeping.id()
-        ),
-    );
-    assert!(
-        scene
-            .compare(&["--within", "60", "--only", &mark])
-            .is_empty()
-    );
+    scene.program("sleep", &format!("echo $1 >> {}; kill {}", scene.text("pauses"), sleeping.id()));
+    assert!(scene.compare(&["--within", "60", "--only", &mark]).is_empty());
     let pauses = fs::read_to_string(scene.path("pauses")).expect("it has paused");
     assert_eq!(pauses, "0.2\n");
 }
@@ -224,15 +205,8 @@ fn the_script_reports_neither_itself_nor_whoever_called_it() {
     scene.snapshot();
     let mark = odd_time();
     // The shell, which waits for the script, has the mark in its command line; so has the script.
-    let script = format!(
-        "{SCRIPT} compare {} --only {mark}; exit $?",
-        scene.text("tmp/snapshot")
-    );
-    let output = scene
-        .command("sh")
-        .args(["-c", &script])
-        .output()
-        .expect("run the shell");
+    let script = format!("{SCRIPT} compare {} --only {mark}; exit $?", scene.text("tmp/snapshot"));
+    let output = scene.command("sh").args(["-c", &script]).output().expect("run the shell");
     assert!(lines(&output).is_empty(), "{output:?}");
 }
 
@@ -244,18 +218,8 @@ fn ignored_lines_are_left_out() {
         fs::write(scene.path("tmp").join(name), "").expect("write");
     }
     let tmp = scene.text("tmp");
-    let ignoring = [
-        "--only",
-        &tmp,
-        "--ignore",
-        "/one$",
-        "--ignore",
-        "^file .*/three",
-    ];
-    assert_eq!(
-        scene.compare(&ignoring),
-        [format!("left behind: file {tmp}/two")]
-    );
+    let ignoring = ["--only", &tmp, "--ignore", "/one$", "--ignore", "^file .*/three"];
+    assert_eq!(scene.compare(&ignoring), [format!("left behind: file {tmp}/two")]);
 }
 
 #[test]
@@ -293,19 +257,18 @@ fn a_net_namespace_is_reported() {
     let mark = odd_time();
     scene.snapshot();
     let running = Running::start_and_wait(
-        Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net"])
-            .args(["sh", "-c", &format!("echo up; exec sleep {mark}")]),
+        Command::new("unshare").args(["--user", "--map-root-user", "--net"]).args([
+            "sh",
+            "-c",
+            &format!("echo up; exec sleep {mark}"),
+        ]),
     );
     let inode = fs::read_link(format!("/proc/{}/ns/net", running.id())).expect("its namespace");
     let inode = inode.to_str().expect("UTF-8");
     let inode = inode.trim_matches(|c: char| !c.is_ascii_digit());
     let left = scene.compare(&["--only", &mark, "--ignore", "^process"]);
     assert_eq!(left.len(), 1, "{left:?}");
-    let expected = format!(
-        "left behind: net namespace {inode}, of process {}: ",
-        running.id()
-    );
+    let expected = format!("left behind: net namespace {inode}, of process {}: ", running.id());
     assert!(left[0].starts_with(&expected), "{left:?}");
     drop(running);
     assert!(scene.compare(&["--only", inode]).is_empty());
@@ -365,10 +328,7 @@ fn things_of_docker_are_reported() {
     scene.snapshot();
     assert!(scene.compare(&["--only", "^docker"]).is_empty());
     docker_with(&scene, "new");
-    assert_eq!(
-        scene.compare(&["--only", "^docker"]),
-        ["left behind: docker volume new"]
-    );
+    assert_eq!(scene.compare(&["--only", "^docker"]), ["left behind: docker volume new"]);
 }
 
 #[test]

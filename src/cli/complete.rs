@@ -7,7 +7,9 @@ use clap_complete::Shell;
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claude-bottle completions bash > /etc/bash_completion.d/claude-bottle")]
+#[command(
+    after_help = "Example: claude-bottle completions bash > /etc/bash_completion.d/claude-bottle"
+)]
 pub(super) struct Arguments {
     /// The shell.
     #[arg(value_enum)]

@@ -21,11 +21,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// A run of `probes`, which are sorted by name.
-    pub(super) fn new(
-        backend: &'static str,
-        breach: Option<Breach>,
-        probes: Vec<Probe>,
-    ) -> Self {
+    pub(super) fn new(backend: &'static str, breach: Option<Breach>, probes: Vec<Probe>) -> Self {
         Self { backend, breach, probes, outcome: OnceLock::new() }
     }
 

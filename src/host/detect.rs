@@ -92,10 +92,7 @@ impl Detect<'_> {
         let folders = (self.env)("PATH").unwrap_or_default();
         let path = which::which_in("smolvm", Some(folders), self.root)
             .map_err(|_| Lack::new("not on PATH").fixed_by("install smolvm and put it on PATH"))?;
-        Ok(Smolvm {
-            path,
-            version: None,
-        })
+        Ok(Smolvm { path, version: None })
     }
 
     fn docker(&self) -> Result<docker::Docker, Lack> {
@@ -136,9 +133,7 @@ impl Detect<'_> {
     fn vsock_loopback(&self) -> bool {
         let loaded = || {
             self.read("/proc/net/protocols").is_some_and(|protocols| {
-                protocols
-                    .lines()
-                    .any(|line| line.split_whitespace().next() == Some("AF_VSOCK"))
+                protocols.lines().any(|line| line.split_whitespace().next() == Some("AF_VSOCK"))
             })
         };
         self.linux() && loaded() && (self.calls.bind_vsock_loopback)().is_ok()
@@ -155,10 +150,8 @@ pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
 
 impl Calls {
     /// The machine's own.
-    pub const REAL: Self = Self {
-        ask_unshare: real::ask_unshare,
-        bind_vsock_loopback: real::bind_vsock_loopback,
-    };
+    pub const REAL: Self =
+        Self { ask_unshare: real::ask_unshare, bind_vsock_loopback: real::bind_vsock_loopback };
 }
 
 #[cfg(target_os = "linux")]
@@ -185,16 +178,8 @@ mod real {
     pub(super) fn bind_vsock_loopback() -> io::Result<()> {
         const LOOPBACK: u32 = 1;
         const ANY_PORT: u32 = u32::MAX;
-        let socket = socket(
-            AddressFamily::Vsock,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
-        Ok(bind(
-            socket.as_raw_fd(),
-            &VsockAddr::new(LOOPBACK, ANY_PORT),
-        )?)
+        let socket = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        Ok(bind(socket.as_raw_fd(), &VsockAddr::new(LOOPBACK, ANY_PORT))?)
     }
 }
 
@@ -243,10 +228,7 @@ pub(super) mod tests {
             };
             machine.link("/proc/self/ns/user", "user:[4026531837]");
             machine.write("/proc/sys/user/max_user_namespaces", "96365\n");
-            machine.write(
-                "/proc/self/status",
-                "Name:\ttest\nSeccomp:\t0\nSeccomp_filters:\t0\n",
-            );
+            machine.write("/proc/self/status", "Name:\ttest\nSeccomp:\t0\nSeccomp_filters:\t0\n");
             machine.write(
                 "/proc/self/mountinfo",
                 "22 27 0:21 / /proc rw - proc proc rw\n27 1 254:0 / / rw - ext4 /dev/vda rw\n",
@@ -339,18 +321,9 @@ pub(super) mod tests {
         machine.write("/bin/smolvm", "");
         let program = folder.join("smolvm");
         fs::set_permissions(&program, PermissionsExt::from_mode(0o644)).expect("chmod");
-        assert_eq!(
-            machine.host().smolvm.map_err(|lack| lack.why),
-            Err("not on PATH".to_owned())
-        );
+        assert_eq!(machine.host().smolvm.map_err(|lack| lack.why), Err("not on PATH".to_owned()));
         fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
-        assert_eq!(
-            machine.host().smolvm,
-            Ok(Smolvm {
-                path: program,
-                version: None
-            })
-        );
+        assert_eq!(machine.host().smolvm, Ok(Smolvm { path: program, version: None }));
     }
 
     #[test]
@@ -401,10 +374,7 @@ pub(super) mod tests {
         let machine = Machine::new();
         assert!(!machine.host().ipv6);
         machine.write("/proc/net/if_inet6", "");
-        assert!(
-            machine.host().ipv6,
-            "even where no interface has an address"
-        );
+        assert!(machine.host().ipv6, "even where no interface has an address");
     }
 
     #[test]

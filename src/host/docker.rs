@@ -71,20 +71,13 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         if let Some(path) = text.strip_prefix("unix://") {
-            return Ok(if path.is_empty() {
-                Self::default()
-            } else {
-                Self::Unix(path.into())
-            });
+            return Ok(if path.is_empty() { Self::default() } else { Self::Unix(path.into()) });
         }
         let Some(authority) = text.strip_prefix("tcp://") else {
-            return Err(EndpointError::Scheme {
-                text: text.to_owned(),
-            });
+            return Err(EndpointError::Scheme { text: text.to_owned() });
         };
-        tcp(authority.trim_end_matches('/')).ok_or_else(|| EndpointError::Address {
-            text: text.to_owned(),
-        })
+        tcp(authority.trim_end_matches('/'))
+            .ok_or_else(|| EndpointError::Address { text: text.to_owned() })
     }
 }
 
@@ -105,10 +98,7 @@ fn tcp(authority: &str) -> Option<Endpoint> {
     };
     let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
     let sound = !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
-    sound.then(|| Endpoint::Tcp {
-        host: host.to_owned(),
-        port,
-    })
+    sound.then(|| Endpoint::Tcp { host: host.to_owned(), port })
 }
 
 impl fmt::Display for Endpoint {
@@ -146,10 +136,7 @@ pub(super) fn find(root: &Path, docker_host: Option<&str>) -> Result<Docker, Lac
                 .fixed_by("start the Docker daemon there, or unset DOCKER_HOST")
         }),
     }?;
-    Ok(Docker {
-        endpoint,
-        connected,
-    })
+    Ok(Docker { endpoint, connected })
 }
 
 fn unix_lack(path: &Path, error: &io::Error) -> Lack {
@@ -169,10 +156,7 @@ fn unix_lack(path: &Path, error: &io::Error) -> Lack {
 /// resolving one asks another machine.
 fn knock_loopback(host: &str, port: u16) -> io::Result<bool> {
     let addresses: &[IpAddr] = match (host, host.parse::<IpAddr>()) {
-        ("localhost", _) => &[
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ],
+        ("localhost", _) => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
         (_, Ok(address)) if address.is_loopback() => &[address],
         _ => return Ok(false),
     };
@@ -196,10 +180,7 @@ mod tests {
     #[test]
     fn endpoints_that_are_understood() {
         for (text, canonical) in [
-            (
-                "unix:///run/user/1000/docker.sock",
-                "unix:///run/user/1000/docker.sock",
-            ),
+            ("unix:///run/user/1000/docker.sock", "unix:///run/user/1000/docker.sock"),
             ("unix://", "unix:///var/run/docker.sock"),
             ("tcp://127.0.0.1:4243", "tcp://127.0.0.1:4243"),
             ("tcp://docker", "tcp://docker:2375"),
@@ -223,9 +204,7 @@ mod tests {
         ] {
             assert_eq!(
                 text.parse::<Endpoint>(),
-                Err(EndpointError::Scheme {
-                    text: text.to_owned()
-                })
+                Err(EndpointError::Scheme { text: text.to_owned() })
             );
         }
         for text in [
@@ -242,9 +221,7 @@ mod tests {
         ] {
             assert_eq!(
                 text.parse::<Endpoint>(),
-                Err(EndpointError::Address {
-                    text: text.to_owned()
-                })
+                Err(EndpointError::Address { text: text.to_owned() })
             );
         }
     }
@@ -268,10 +245,7 @@ mod tests {
         for docker_host in [None, Some(""), Some("unix:///var/run/docker.sock")] {
             assert_eq!(
                 find(root.path(), docker_host),
-                Ok(Docker {
-                    endpoint: Endpoint::default(),
-                    connected: true
-                })
+                Ok(Docker { endpoint: Endpoint::default(), connected: true })
             );
         }
     }
@@ -297,10 +271,7 @@ mod tests {
     /// Not tried with a real socket: root, who runs the tests in many a container, is refused nothing.
     #[test]
     fn a_socket_that_is_not_for_us() {
-        let lack = unix_lack(
-            Path::new(DEFAULT_SOCKET),
-            &io::ErrorKind::PermissionDenied.into(),
-        );
+        let lack = unix_lack(Path::new(DEFAULT_SOCKET), &io::ErrorKind::PermissionDenied.into());
         assert_eq!(
             lack.to_string(),
             "permission denied on /var/run/docker.sock (add yourself to the group docker, or run as root)"
@@ -320,10 +291,7 @@ mod tests {
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connect");
         let port = client.local_addr().expect("address").port();
         let why = why(find(root.path(), Some(&format!("tcp://127.0.0.1:{port}"))));
-        assert!(
-            why.starts_with(&format!("tcp://127.0.0.1:{port}: Connection refused")),
-            "{why}"
-        );
+        assert!(why.starts_with(&format!("tcp://127.0.0.1:{port}: Connection refused")), "{why}");
     }
 
     #[test]

@@ -24,8 +24,7 @@ pub fn doctor(host: &Host, colour: bool) -> String {
         title: style(Style::new().bold()),
         out: String::new(),
     };
-    text.report(host)
-        .expect("writing to a string does not fail");
+    text.report(host).expect("writing to a string does not fail");
     text.out
 }
 
@@ -42,11 +41,8 @@ impl Text {
         self.heading("Backends")?;
         for backend in BACKENDS {
             let unmet = Requirements::for_backend(backend).unmet(host);
-            let (word, style) = if unmet.is_empty() {
-                ("ready", self.good)
-            } else {
-                ("not ready", self.bad)
-            };
+            let (word, style) =
+                if unmet.is_empty() { ("ready", self.good) } else { ("not ready", self.bad) };
             self.row(backend, word.style(style))?;
             for each in &unmet {
                 self.unmet("needs", each)?;
@@ -146,9 +142,7 @@ mod tests {
                 .fixed_by("add yourself to the group docker, or run as root")),
             smolvm: Err(Lack::new("not on PATH").fixed_by("install smolvm and put it on PATH")),
             kvm: Err(Lack::new("/dev/kvm does not exist").fixed_by("load the module")),
-            user_namespaces: Ok(UserNamespaces {
-                limit: Some(96_365),
-            }),
+            user_namespaces: Ok(UserNamespaces { limit: Some(96_365) }),
             ipv6: true,
             ..Host::bare()
         };
@@ -226,9 +220,7 @@ mod tests {
             gitea: true,
             kvm: Err(Lack::new("permission denied on /dev/kvm")
                 .fixed_by("add yourself to the group kvm, or run as root")),
-            ..Host::bare()
-                .with(Requirement::SmolvmOnLinux)
-                .with(Requirement::Docker)
+            ..Host::bare().with(Requirement::SmolvmOnLinux).with(Requirement::Docker)
         };
         insta::assert_snapshot!(doctor(&host, false), @r"
         Backends
@@ -263,21 +255,10 @@ mod tests {
 
     #[test]
     fn alternatives_are_told_from_what_is_needed_besides() {
-        let one = |what: &str| Unmet::One {
-            what: what.to_owned(),
-            fix: None,
-            terse: true,
-        };
-        let mut text = Text {
-            good: Style::new(),
-            bad: Style::new(),
-            title: Style::new(),
-            out: String::new(),
-        };
-        let unmet = Unmet::AnyOf(vec![
-            vec![one("a fork"), one("a knife")],
-            vec![one("a spoon")],
-        ]);
+        let one = |what: &str| Unmet::One { what: what.to_owned(), fix: None, terse: true };
+        let mut text =
+            Text { good: Style::new(), bad: Style::new(), title: Style::new(), out: String::new() };
+        let unmet = Unmet::AnyOf(vec![vec![one("a fork"), one("a knife")], vec![one("a spoon")]]);
         text.unmet("needs", &unmet).expect("written");
         let lines: Vec<_> = text.out.lines().map(str::trim).collect();
         assert_eq!(lines, ["needs a fork", "and a knife", "or a spoon"]);
@@ -290,10 +271,7 @@ mod tests {
         let coloured = doctor(&host, true);
         assert!(!plain.contains('\u{1b}'));
         assert!(coloured.contains("\u{1b}[32mready\u{1b}[0m"), "{coloured}");
-        assert!(
-            coloured.contains("\u{1b}[31mnot ready\u{1b}[0m"),
-            "{coloured}"
-        );
+        assert!(coloured.contains("\u{1b}[31mnot ready\u{1b}[0m"), "{coloured}");
         assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
     }
 }

@@ -102,23 +102,15 @@ impl Host {
             Requirement::Darwin => "macos".clone_into(&mut self.os),
             Requirement::Linux => "linux".clone_into(&mut self.os),
             Requirement::Smolvm => {
-                self.smolvm = Ok(Smolvm {
-                    path: "/usr/local/bin/smolvm".into(),
-                    version: None,
-                });
+                self.smolvm = Ok(Smolvm { path: "/usr/local/bin/smolvm".into(), version: None });
             }
             Requirement::SmolvmOnLinux => self.smolvm_on_linux = true,
             Requirement::Docker => {
-                self.docker = Ok(Docker {
-                    endpoint: Endpoint::default(),
-                    connected: true,
-                });
+                self.docker = Ok(Docker { endpoint: Endpoint::default(), connected: true });
             }
             Requirement::Kvm => self.kvm = Ok("/dev/kvm".into()),
             Requirement::UserNamespaces => {
-                self.user_namespaces = Ok(UserNamespaces {
-                    limit: Some(15_000),
-                });
+                self.user_namespaces = Ok(UserNamespaces { limit: Some(15_000) });
             }
             Requirement::NotGitea => self.gitea = false,
             Requirement::VsockLoopback => self.vsock_loopback = true,
@@ -147,18 +139,12 @@ impl Host {
 impl Lack {
     /// Something is missing for this reason, and nothing can be done here.
     pub fn new(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            fix: None,
-        }
+        Self { why: why.into(), fix: None }
     }
 
     /// The same, but this would help.
     pub fn fixed_by(self, fix: impl Into<String>) -> Self {
-        Self {
-            fix: Some(fix.into()),
-            ..self
-        }
+        Self { fix: Some(fix.into()), ..self }
     }
 }
 
@@ -183,22 +169,15 @@ impl Smolvm {
     /// When it cannot be run, fails, says nothing, or takes longer than 5 seconds (it is killed then).
     pub async fn ask_version(&mut self) -> io::Result<()> {
         let mut command = tokio::process::Command::new(&self.path);
-        command
-            .arg("--version")
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true);
+        command.arg("--version").stdin(std::process::Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(Self::VERSION_TIMEOUT, command.output()).await??;
         if !output.status.success() {
-            return Err(io::Error::other(format!(
-                "smolvm --version ended with {}",
-                output.status
-            )));
+            return Err(io::Error::other(format!("smolvm --version ended with {}", output.status)));
         }
         let said = String::from_utf8_lossy(&output.stdout);
         let line = said.lines().map(str::trim).find(|line| !line.is_empty());
         self.version = Some(
-            line.ok_or_else(|| io::Error::other("smolvm --version printed nothing"))?
-                .to_owned(),
+            line.ok_or_else(|| io::Error::other("smolvm --version printed nothing"))?.to_owned(),
         );
         Ok(())
     }
@@ -246,10 +225,7 @@ mod tests {
         let path = folder.join("smolvm");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod");
-        let mut smolvm = Smolvm {
-            path,
-            version: None,
-        };
+        let mut smolvm = Smolvm { path, version: None };
         // Another test's fork may hold the script open for writing for a moment.
         let asked = loop {
             match smolvm.ask_version().await {
@@ -273,10 +249,7 @@ mod tests {
     async fn a_smolvm_that_fails_or_is_silent_has_no_version() {
         let folder = tempfile::tempdir().expect("temporary folder");
         for (script, error) in [
-            (
-                "echo 0.8.0; exit 3",
-                "smolvm --version ended with exit status: 3",
-            ),
+            ("echo 0.8.0; exit 3", "smolvm --version ended with exit status: 3"),
             ("exit 0", "smolvm --version printed nothing"),
         ] {
             let (smolvm, asked) = version_said_by(folder.path(), script).await;

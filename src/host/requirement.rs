@@ -108,11 +108,8 @@ impl Requirement {
 
     /// The same as data.
     pub(super) fn lack(self, host: &Host) -> Option<Unmet> {
-        let terse = |what: String, fix: &str| Unmet::One {
-            what,
-            fix: Some(fix.to_owned()),
-            terse: true,
-        };
+        let terse =
+            |what: String, fix: &str| Unmet::One { what, fix: Some(fix.to_owned()), terse: true };
         let lacking = |lack: &Lack| Unmet::One {
             what: format!("{self}: {}", lack.why),
             fix: lack.fix.clone(),
@@ -184,9 +181,7 @@ impl FromStr for Requirement {
         Self::ALL
             .into_iter()
             .find(|requirement| requirement.word() == word)
-            .ok_or_else(|| UnknownRequirement {
-                word: word.to_owned(),
-            })
+            .ok_or_else(|| UnknownRequirement { word: word.to_owned() })
     }
 }
 
@@ -194,11 +189,7 @@ impl Unmet {
     /// The reason without the `needs` in front.
     fn what(&self) -> String {
         match self {
-            Self::One {
-                what,
-                fix: Some(fix),
-                terse: false,
-            } => format!("{what} ({fix})"),
+            Self::One { what, fix: Some(fix), terse: false } => format!("{what} ({fix})"),
             Self::One { what, .. } => what.clone(),
             Self::AnyOf(alternatives) => alternatives
                 .iter()
@@ -257,10 +248,7 @@ mod tests {
         for (requirement, reason) in [
             (Requirement::Darwin, "needs darwin (this is linux)"),
             (Requirement::Smolvm, "needs smolvm on PATH"),
-            (
-                Requirement::SmolvmOnLinux,
-                "needs CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1",
-            ),
+            (Requirement::SmolvmOnLinux, "needs CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1"),
             (
                 Requirement::Docker,
                 "needs docker: permission denied on /var/run/docker.sock \
@@ -272,10 +260,7 @@ mod tests {
                 "needs user-namespaces: user.max_user_namespaces is 0 \
                  (as root: sysctl -w user.max_user_namespaces=15000)",
             ),
-            (
-                Requirement::NotGitea,
-                "needs a runner that is not Gitea (GITEA_ACTIONS=true)",
-            ),
+            (Requirement::NotGitea, "needs a runner that is not Gitea (GITEA_ACTIONS=true)"),
             (
                 Requirement::VsockLoopback,
                 "needs vsock-loopback: the kernel has not loaded it (as root: modprobe vsock_loopback)",
@@ -289,9 +274,7 @@ mod tests {
             assert_eq!(requirement.unmet(&bare).as_deref(), Some(reason));
         }
         assert_eq!(
-            Requirement::Linux
-                .unmet(&bare.with(Requirement::Darwin))
-                .as_deref(),
+            Requirement::Linux.unmet(&bare.with(Requirement::Darwin)).as_deref(),
             Some("needs linux (this is darwin)")
         );
     }

@@ -133,9 +133,7 @@ mod tests {
     }
 
     fn host(requirements: &[Requirement]) -> Host {
-        requirements
-            .iter()
-            .fold(Host::bare(), |host, requirement| host.with(*requirement))
+        requirements.iter().fold(Host::bare(), |host, requirement| host.with(*requirement))
     }
 
     #[test]
@@ -169,10 +167,7 @@ mod tests {
     #[test]
     fn an_alternative_whose_switch_is_off_goes_unmentioned() {
         let needs = Requirements::Any(vec![Darwin.into(), all(&[SmolvmOnLinux, Root])]);
-        assert_eq!(
-            needs.reason(&Host::bare()).as_deref(),
-            Some("needs darwin (this is linux)")
-        );
+        assert_eq!(needs.reason(&Host::bare()).as_deref(), Some("needs darwin (this is linux)"));
         assert_eq!(
             needs.reason(&host(&[SmolvmOnLinux])).as_deref(),
             Some("needs darwin (this is linux), or root (this is uid 1000)")
@@ -204,19 +199,14 @@ mod tests {
     #[test]
     fn what_the_backends_need() {
         use Requirement::UserNamespaces;
-        let gitea = |host: Host| Host {
-            gitea: true,
-            ..host
-        };
+        let gitea = |host: Host| Host { gitea: true, ..host };
         let missing = "made up without it";
         for (backend, host, reason) in [
             ("namespace", host(&[UserNamespaces]), None),
             (
                 "namespace",
                 host(&[Darwin]),
-                Some(format!(
-                    "needs linux (this is darwin); needs user-namespaces: {missing}"
-                )),
+                Some(format!("needs linux (this is darwin); needs user-namespaces: {missing}")),
             ),
             ("docker", host(&[Docker]), None),
             ("docker", host(&[Docker, Darwin]), None),
@@ -246,11 +236,7 @@ mod tests {
                 host(&[SmolvmOnLinux, Smolvm, Docker]),
                 Some(format!("needs darwin (this is linux), or kvm: {missing}")),
             ),
-            (
-                "smolmachines",
-                host(&[SmolvmOnLinux, Kvm, Smolvm, Docker]),
-                None,
-            ),
+            ("smolmachines", host(&[SmolvmOnLinux, Kvm, Smolvm, Docker]), None),
             ("external", Host::bare(), None),
         ] {
             let needs = Requirements::for_backend(backend);

@@ -21,9 +21,7 @@ pub(super) fn find(detect: &Detect<'_>) -> Result<UserNamespaces, Lack> {
     ];
     match gates.iter().find_map(|shut| shut(detect)) {
         Some(lack) => Err(lack),
-        None => Ok(UserNamespaces {
-            limit: limit(detect),
-        }),
+        None => Ok(UserNamespaces { limit: limit(detect) }),
     }
 }
 
@@ -44,10 +42,7 @@ fn no_kernel_support(detect: &Detect<'_>) -> Option<Lack> {
 
 /// How many a user may have, since Linux 4.9: see namespaces(7).
 fn limit(detect: &Detect<'_>) -> Option<u64> {
-    detect
-        .read("/proc/sys/user/max_user_namespaces")?
-        .parse()
-        .ok()
+    detect.read("/proc/sys/user/max_user_namespaces")?.parse().ok()
 }
 
 fn none_allowed(detect: &Detect<'_>) -> Option<Lack> {
@@ -93,12 +88,10 @@ fn refused_by_seccomp(detect: &Detect<'_>) -> Option<Lack> {
         return None;
     }
     let error = (detect.calls.ask_unshare)().err()?;
-    Some(
-        Lack::new(format!("a seccomp filter refuses unshare: {error}")).fixed_by(
-            "run outside of the container, or start it with a filter that allows unshare, \
+    Some(Lack::new(format!("a seccomp filter refuses unshare: {error}")).fixed_by(
+        "run outside of the container, or start it with a filter that allows unshare, \
              such as --security-opt seccomp=unconfined",
-        ),
-    )
+    ))
 }
 
 /// `EPERM: The caller is in a chroot environment`: user_namespaces(7), since Linux 3.9.
@@ -107,9 +100,8 @@ fn refused_by_seccomp(detect: &Detect<'_>) -> Option<Lack> {
 /// live in one mount namespace. The latter takes root's rights. A user's chroot to a mount point, or one in a mount
 /// namespace of its own, goes unnoticed here.
 fn in_a_chroot(detect: &Detect<'_>) -> Option<Lack> {
-    let nothing_on_root = detect
-        .read("/proc/self/mountinfo")
-        .is_some_and(|mounts| !mounts.lines().any(is_on_root));
+    let nothing_on_root =
+        detect.read("/proc/self/mountinfo").is_some_and(|mounts| !mounts.lines().any(is_on_root));
     (nothing_on_root || differs_from_init(detect).unwrap_or(false)).then(|| {
         Lack::new("this is a chroot, in which the kernel makes none").fixed_by(
             "run outside of it, or enter the folder by pivot_root, as bwrap or systemd-nspawn do",
@@ -127,11 +119,8 @@ fn differs_from_init(detect: &Detect<'_>) -> Option<bool> {
     if mounts("/proc/1/ns/mnt")? != mounts("/proc/self/ns/mnt")? {
         return Some(false);
     }
-    let folder = |path| {
-        fs::metadata(detect.path(path))
-            .ok()
-            .map(|folder| (folder.dev(), folder.ino()))
-    };
+    let folder =
+        |path| fs::metadata(detect.path(path)).ok().map(|folder| (folder.dev(), folder.ino()));
     Some(folder("/proc/1/root")? != folder("/")?)
 }
 
@@ -155,10 +144,7 @@ mod tests {
     #[test]
     fn usable_with_the_limit() {
         let machine = Machine::new();
-        assert_eq!(
-            machine.host().user_namespaces,
-            Ok(UserNamespaces { limit: Some(96365) })
-        );
+        assert_eq!(machine.host().user_namespaces, Ok(UserNamespaces { limit: Some(96365) }));
         machine.remove("/proc/sys/user/max_user_namespaces");
         assert_eq!(
             machine.host().user_namespaces,
@@ -171,10 +157,7 @@ mod tests {
     fn without_proc() {
         let machine = Machine::new();
         machine.remove("/proc");
-        assert_eq!(
-            why(&machine),
-            "/proc is not mounted (mount -t proc proc /proc)"
-        );
+        assert_eq!(why(&machine), "/proc is not mounted (mount -t proc proc /proc)");
     }
 
     #[test]
@@ -242,14 +225,8 @@ mod tests {
     #[test]
     fn an_apparmor_profile_of_its_own_is_not_second_guessed() {
         let machine = Machine::new();
-        machine.write(
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            "1\n",
-        );
-        for (profile, usable) in [
-            ("unconfined\n", false),
-            ("claude-bottle (unconfined)\n", true),
-        ] {
+        machine.write("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
+        for (profile, usable) in [("unconfined\n", false), ("claude-bottle (unconfined)\n", true)] {
             machine.write("/proc/self/attr/apparmor/current", profile);
             assert_eq!(machine.host().user_namespaces.is_ok(), usable, "{profile}");
         }

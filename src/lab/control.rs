@@ -50,7 +50,9 @@ impl LineSource for Lines {
     async fn next_line(&mut self) -> Result<Option<Vec<u8>>, String> {
         match self.next().await {
             Ok(None) => match self.ended() {
-                Some(ended) if !ended.end.is_success() => Err(format!("it broke off: {}", ended.end)),
+                Some(ended) if !ended.end.is_success() => {
+                    Err(format!("it broke off: {}", ended.end))
+                }
                 _ => Ok(None),
             },
             Ok(line) => Ok(line),

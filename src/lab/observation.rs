@@ -42,13 +42,14 @@ impl Observation {
             .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
             .collect();
         interfaces.sort();
-        let mut listening: Vec<_> = [("tcp", LISTEN), ("tcp6", LISTEN), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)]
-            .into_iter()
-            .flat_map(|(file, state)| {
-                let transport = if file.starts_with("tcp") { "tcp" } else { "udp" };
-                text(file).lines().filter_map(move |line| socket(line, transport, state))
-            })
-            .collect();
+        let mut listening: Vec<_> =
+            [("tcp", LISTEN), ("tcp6", LISTEN), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)]
+                .into_iter()
+                .flat_map(|(file, state)| {
+                    let transport = if file.starts_with("tcp") { "tcp" } else { "udp" };
+                    text(file).lines().filter_map(move |line| socket(line, transport, state))
+                })
+                .collect();
         listening.sort();
         Self {
             interfaces,
@@ -108,10 +109,19 @@ mod tests {
     fn the_kernels_tables_are_understood() {
         let files = [
             ("dev", "Inter-| Receive\n face |bytes\n  eth0: 1 2\n    lo: 1 2\n"),
-            ("route", "Iface\tDestination\neth0\t0100C80A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n"),
+            (
+                "route",
+                "Iface\tDestination\neth0\t0100C80A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n",
+            ),
             ("if_inet6", "00000000000000000000000000000001 01 80 10 80       lo\n"),
-            ("tcp", "  sl  local\n   0: 0100007F:238C 00000000:0000 0A 0\n   1: 0100007F:238D 00000000:0000 01 0\n"),
-            ("udp6", "  sl  local\n  12: 00000000000000000000000001000000:0035 0:0 07 0\nrubbish\n"),
+            (
+                "tcp",
+                "  sl  local\n   0: 0100007F:238C 00000000:0000 0A 0\n   1: 0100007F:238D 00000000:0000 01 0\n",
+            ),
+            (
+                "udp6",
+                "  sl  local\n  12: 00000000000000000000000001000000:0035 0:0 07 0\nrubbish\n",
+            ),
         ];
         let files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         let seen = Observation::parse(&files);

@@ -176,7 +176,9 @@ mod tests {
     #[test]
     fn what_has_no_listener_says_why() {
         let sites = loopbacks();
-        let why = |port, spelled, transport| sites.targets(&to(port, spelled), transport).unwrap_err().why;
+        let why = |port, spelled, transport| {
+            sites.targets(&to(port, spelled), transport).unwrap_err().why
+        };
         assert_eq!(why("discard", None, Transport::Tcp), "taken");
         let none = "no witness at real-loopback udp/random on this backend";
         assert_eq!(why("random", None, Transport::Udp), none);

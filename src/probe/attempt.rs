@@ -61,7 +61,13 @@ pub fn plan(probes: &[Probe], backend: &str, sites: &Sites) -> Vec<Planned> {
             for (what, means) in means(&definition, sites) {
                 // 0 is the sign of life.
                 let id = u32::try_from(planned.len() + 1).expect("fewer attempts than that");
-                planned.push(Planned { id, probe: index, what, definition: definition.clone(), means });
+                planned.push(Planned {
+                    id,
+                    probe: index,
+                    what,
+                    definition: definition.clone(),
+                    means,
+                });
             }
         }
     }

@@ -129,7 +129,9 @@ fn doubt(case: &Case<'_>) -> Option<String> {
     if let Arrival::Accept(evidence) = &case.arrival {
         let from = evidence.peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
         let witness = &evidence.witness;
-        return Some(format!("{witness} accepted a connection{from}, though no nonce came over it"));
+        return Some(format!(
+            "{witness} accepted a connection{from}, though no nonce came over it"
+        ));
     }
     match &case.control {
         Control::Reached => {}

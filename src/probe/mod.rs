@@ -1,11 +1,16 @@
 //! Probes: what they are, how they are found, judged and run.
 
-pub mod definition;
-pub mod outcome;
-pub mod verdict;
-
 pub mod attempt;
+pub mod catalogue;
+pub mod definition;
+pub mod errors;
 pub mod evidence;
 mod exec;
+pub mod flip;
 pub mod judge;
+pub mod outcome;
+pub mod parse;
 pub mod run;
+pub mod schema;
+pub mod selection;
+pub mod verdict;

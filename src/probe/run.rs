@@ -107,10 +107,8 @@ async fn probe(
     let begun = Instant::now();
     let life_attempt = life.as_ref().map(|(attempt, _)| attempt);
     let batch = attempt::batch(&planned, life_attempt, lab.fuse());
-    let (leading, batch) = tokio::join!(
-        control_round(lab, &listeners),
-        make(bottle, &batch, &planned, watch),
-    );
+    let (leading, batch) =
+        tokio::join!(control_round(lab, &listeners), make(bottle, &batch, &planned, watch),);
     if must_wait(&planned, &batch.answers, lab).await {
         tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
     }

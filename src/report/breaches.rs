@@ -126,17 +126,8 @@ pub fn render_breaches(matrix: &BreachMatrix, style: Style) -> String {
     let mut page = Page::new(style.colour, style.width);
     page.line(0, 2, words(0, Hue::Heading, &clean(&matrix.backend)));
     let probes = matrix.probes();
-    let label = matrix
-        .rows
-        .iter()
-        .map(|row| width(&clean(&row.breach)))
-        .max()
-        .unwrap_or(0);
-    let names = probes
-        .iter()
-        .map(|probe| width(&clean(probe)))
-        .max()
-        .unwrap_or(0);
+    let label = matrix.rows.iter().map(|row| width(&clean(&row.breach))).max().unwrap_or(0);
+    let names = probes.iter().map(|probe| width(&clean(probe))).max().unwrap_or(0);
 
     // The last column's name needs its width behind the column: so many columns fit beside each other.
     let room = page.width().saturating_sub(2 + label + 2 + names);
@@ -158,11 +149,7 @@ fn table(page: &mut Page, matrix: &BreachMatrix, probes: &[&str], label: usize) 
         let bars = "│ ".repeat(i);
         let room = page.width().saturating_sub(start + 2 * i + 2).max(1);
         let name = Untrusted::from(*probe).one_line(room);
-        page.line(
-            start,
-            start,
-            [piece(0, Hue::Plain, format!("{bars}┌ {name}"))],
-        );
+        page.line(start, start, [piece(0, Hue::Plain, format!("{bars}┌ {name}"))]);
     }
     for row in &matrix.rows {
         let name = clean(&row.breach);
@@ -170,11 +157,7 @@ fn table(page: &mut Page, matrix: &BreachMatrix, probes: &[&str], label: usize) 
         let mut line = vec![piece(0, Hue::Plain, name)];
         let mut gap = pad + 2;
         for probe in probes {
-            let mark = row
-                .cells
-                .iter()
-                .find(|cell| cell.probe == *probe)
-                .map(Cell::mark);
+            let mark = row.cells.iter().find(|cell| cell.probe == *probe).map(Cell::mark);
             match mark {
                 Some(mark) => {
                     line.push(piece(gap, mark.hue(), mark.sign()));
@@ -199,20 +182,14 @@ fn legend(page: &mut Page) {
 
 /// What flipped or did not, against its declaration.
 fn surprises(page: &mut Page, matrix: &BreachMatrix) {
-    let cells = matrix
-        .rows
-        .iter()
-        .flat_map(|row| row.cells.iter().map(move |cell| (row, cell)));
+    let cells = matrix.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row, cell)));
     for (row, cell) in cells {
         let (breach, probe) = (clean(&row.breach), clean(&cell.probe));
         let text = match cell.mark() {
             Mark::Flipped | Mark::Unchanged => continue,
             Mark::Missed => format!("{breach} did not flip {probe}: {}", cell.verdict),
             Mark::Surprise => {
-                format!(
-                    "{breach} flipped {probe}, which does not declare it: {}",
-                    cell.verdict
-                )
+                format!("{breach} flipped {probe}, which does not declare it: {}", cell.verdict)
             }
         };
         let mut line = vec![piece(0, Hue::Bad, cell.mark().sign())];
@@ -234,22 +211,15 @@ fn closing(page: &mut Page, matrix: &BreachMatrix, probes: usize) {
     let unproven: Vec<_> = matrix.unproven().into_iter().map(clean).collect();
     let backend = clean(&matrix.backend);
     let (hue, text) = match matrix.exit_code() {
-        0 => (
-            Hue::Good,
-            format!("{counts}: every probe proven on {backend}"),
-        ),
+        0 => (Hue::Good, format!("{counts}: every probe proven on {backend}")),
         3 => (
             Hue::Unclear,
             format!("{counts}: nothing was tried, so nothing is proven on {backend}"),
         ),
-        _ if unproven.is_empty() => (
-            Hue::Bad,
-            format!("{counts}: not what the probes declare on {backend}"),
-        ),
-        _ => (
-            Hue::Bad,
-            format!("{counts}: not proven on {backend}: {}", unproven.join(", ")),
-        ),
+        _ if unproven.is_empty() => {
+            (Hue::Bad, format!("{counts}: not what the probes declare on {backend}"))
+        }
+        _ => (Hue::Bad, format!("{counts}: not proven on {backend}: {}", unproven.join(", "))),
     };
     page.gap();
     page.line(0, 2, words(0, hue, &text));
@@ -259,22 +229,14 @@ fn closing(page: &mut Page, matrix: &BreachMatrix, probes: usize) {
 mod tests {
     use super::*;
 
-    const PLAIN: Style = Style {
-        colour: false,
-        width: 80,
-        verbose: 0,
-    };
+    const PLAIN: Style = Style { colour: false, width: 80, verbose: 0 };
 
     fn cell(probe: &str, sign: char) -> Cell {
         Cell {
             probe: probe.to_owned(),
             expected_flip: matches!(sign, '✓' | '✗'),
             flipped: matches!(sign, '✓' | '!'),
-            verdict: if matches!(sign, '✓' | '!') {
-                "LEAKED"
-            } else {
-                "contained"
-            },
+            verdict: if matches!(sign, '✓' | '!') { "LEAKED" } else { "contained" },
         }
     }
 
@@ -289,11 +251,7 @@ mod tests {
                 .map(|(probe, sign)| cell(probe, sign))
                 .collect(),
         });
-        BreachMatrix {
-            backend: "namespace".to_owned(),
-            attempts: 748,
-            rows: rows.collect(),
-        }
+        BreachMatrix { backend: "namespace".to_owned(), attempts: 748, rows: rows.collect() }
     }
 
     fn good() -> BreachMatrix {
@@ -403,10 +361,7 @@ mod tests {
         for width in 0..60 {
             let text = render_breaches(&good(), Style { width, ..PLAIN });
             let limit = if width == 0 { usize::MAX } else { width.max(2) };
-            assert!(
-                text.lines().all(|line| super::width(line) <= limit),
-                "{width}"
-            );
+            assert!(text.lines().all(|line| super::width(line) <= limit), "{width}");
         }
     }
 }

@@ -47,9 +47,7 @@ fn replace(
     write(file.as_file_mut())
         .and_then(|()| file.as_file().sync_all())
         .map_err(failed("write", path))?;
-    file.persist(&target)
-        .map_err(|error| error.error)
-        .map_err(failed("replace", path))?;
+    file.persist(&target).map_err(|error| error.error).map_err(failed("replace", path))?;
     Ok(())
 }
 
@@ -70,19 +68,12 @@ fn beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// where the shell redirects it to one, and must not be renamed over either.
 fn is_stream(path: &Path) -> bool {
     let is_special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-    is_special
-        || ["/dev", "/proc"]
-            .iter()
-            .any(|folder| path.starts_with(folder))
+    is_special || ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder))
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError {
     let path = path.to_owned();
-    move |source| WriteError {
-        operation,
-        path,
-        source,
-    }
+    move |source| WriteError { operation, path, source }
 }
 
 #[cfg(test)]
@@ -118,10 +109,7 @@ mod tests {
             Err(io::ErrorKind::StorageFull.into())
         })
         .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("cannot write {}", path.display())
-        );
+        assert_eq!(error.to_string(), format!("cannot write {}", path.display()));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["report.xml"]);
     }
@@ -133,16 +121,10 @@ mod tests {
         fs::write(&file, "").unwrap();
 
         let error = write_atomic(&file.join("report.xml"), b"").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("cannot create the folder {}", file.display())
-        );
+        assert_eq!(error.to_string(), format!("cannot create the folder {}", file.display()));
 
         let error = write_atomic(folder.path(), b"").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("cannot replace {}", folder.path().display())
-        );
+        assert_eq!(error.to_string(), format!("cannot replace {}", folder.path().display()));
         assert_eq!(names(folder.path()), ["file"]);
     }
 
@@ -180,10 +162,7 @@ mod tests {
             let path = Path::new(&disk).join("report.xml");
             write_atomic(&path, b"old").unwrap();
             let error = write_atomic(&path, &vec![b'x'; 1 << 20]).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("cannot write {}", path.display())
-            );
+            assert_eq!(error.to_string(), format!("cannot write {}", path.display()));
             assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
             assert_eq!(fs::read(&path).unwrap(), b"old");
             assert_eq!(names(Path::new(&disk)), ["report.xml"]);
@@ -193,15 +172,7 @@ mod tests {
         let script =
             "mount -t tmpfs -o size=64k none \"$1\" || exit 77; exec \"$2\" --exact \"$3\"";
         let result = std::process::Command::new("unshare")
-            .args([
-                "--user",
-                "--map-root-user",
-                "--mount",
-                "sh",
-                "-c",
-                script,
-                "sh",
-            ])
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
             .arg(disk.path())
             .arg(std::env::current_exe().unwrap())
             .arg("report::file::tests::a_full_disk_leaves_the_old_report")
@@ -209,11 +180,7 @@ mod tests {
             .output();
         // Past the capture of output, so that a person sees that nothing was shown here.
         let skip = |why: &str| {
-            writeln!(
-                io::stderr(),
-                "a_full_disk_leaves_the_old_report: skipped: {why}"
-            )
-            .unwrap();
+            writeln!(io::stderr(), "a_full_disk_leaves_the_old_report: skipped: {why}").unwrap();
         };
         match result {
             Err(error) => skip(&format!("cannot start unshare: {error}")),

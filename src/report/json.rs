@@ -62,10 +62,7 @@ pub fn to_json(runs: &[RunOutcome], context: &Context) -> String {
     let tally = Tally::of(runs);
     let document = Document {
         schema: SCHEMA,
-        tool: Tool {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        tool: Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") },
         context,
         tally,
         exit_code: tally.exit_code(),
@@ -79,27 +76,10 @@ pub fn to_json(runs: &[RunOutcome], context: &Context) -> String {
 
 fn view(run: &RunOutcome) -> Run<'_> {
     // Taken apart, so that a new field cannot be forgotten here.
-    let RunOutcome {
-        backend,
-        breach,
-        probes,
-        cost,
-        notes,
-    } = run;
-    let probes = probes
-        .iter()
-        .map(|outcome| Probe {
-            standing: outcome.standing(),
-            outcome,
-        })
-        .collect();
-    Run {
-        backend,
-        breach: breach.as_deref(),
-        cost: *cost,
-        notes,
-        probes,
-    }
+    let RunOutcome { backend, breach, probes, cost, notes } = run;
+    let probes =
+        probes.iter().map(|outcome| Probe { standing: outcome.standing(), outcome }).collect();
+    Run { backend, breach: breach.as_deref(), cost: *cost, notes, probes }
 }
 
 /// Serialises a duration as whole microseconds.

@@ -48,11 +48,7 @@ fn suite(run: &RunOutcome) -> Suite {
     out.extend(run.notes.iter().map(|note| format!("note: {note}")));
     Suite {
         name: XmlText::line(&name),
-        cases: run
-            .probes
-            .iter()
-            .map(|probe| case(class.clone(), probe))
-            .collect(),
+        cases: run.probes.iter().map(|probe| case(class.clone(), probe)).collect(),
         out: XmlText::lines(out),
     }
 }
@@ -81,28 +77,17 @@ fn case(class: XmlText, probe: &ProbeOutcome) -> Case {
     let message = XmlText::line(&reason);
     let outcome = match probe.standing() {
         Standing::Pass | Standing::KnownLeak => Outcome::Pass,
-        Standing::Skip => Outcome::Skipped {
-            message,
-            body: XmlText::block(&reason),
-        },
+        Standing::Skip => Outcome::Skipped { message, body: XmlText::block(&reason) },
         Standing::Fail => Outcome::Failure {
             kind: XmlText::line(kind(probe)),
             message,
             body: body(probe, &reason),
         },
-        Standing::Error => Outcome::Error {
-            kind: XmlText::line(kind(probe)),
-            message,
-            body: body(probe, &reason),
-        },
+        Standing::Error => {
+            Outcome::Error { kind: XmlText::line(kind(probe)), message, body: body(probe, &reason) }
+        }
     };
-    Case {
-        class,
-        name: XmlText::line(&probe.name),
-        took: probe.took,
-        outcome,
-        out: output(probe),
-    }
+    Case { class, name: XmlText::line(&probe.name), took: probe.took, outcome, out: output(probe) }
 }
 
 fn kind(probe: &ProbeOutcome) -> &'static str {
@@ -159,11 +144,7 @@ mod tests {
         let lines = xml.split("]]>").map(|part| {
             let (elements, text) = part.split_once("<![CDATA[").unwrap_or((part, ""));
             let elements = elements.replace("><", ">\n<");
-            if part.contains("<![CDATA[") {
-                format!("{elements}<![CDATA[{text}")
-            } else {
-                elements
-            }
+            if part.contains("<![CDATA[") { format!("{elements}<![CDATA[{text}") } else { elements }
         });
         lines.collect::<Vec<_>>().join("]]>")
     }
@@ -195,10 +176,8 @@ mod tests {
 
     #[test]
     fn a_backend_without_probes_beside_one_that_has_some_is_no_error() {
-        let runs = [
-            samples::run(vec![]),
-            samples::run(vec![samples::probe("a", samples::reached())]),
-        ];
+        let runs =
+            [samples::run(vec![]), samples::run(vec![samples::probe("a", samples::reached())])];
         assert!(!xml(&runs).contains("no-probe-ran"));
     }
 
@@ -220,6 +199,7 @@ mod tests {
                 to: None,
                 expect: Expect::Reached,
                 how: vec![],
+                only_on: vec![],
             }],
         };
         let selected = [probe("smoke-echo"), probe("loopback-reach")];

@@ -46,29 +46,17 @@ pub(super) struct Piece {
 
 /// A piece behind `gap` spaces.
 pub(super) fn piece(gap: usize, hue: Hue, text: impl Into<String>) -> Piece {
-    Piece {
-        text: text.into(),
-        hue,
-        gap,
-        least: 0,
-        right: false,
-    }
+    Piece { text: text.into(), hue, gap, least: 0, right: false }
 }
 
 /// A cell that takes at least `least` columns.
 pub(super) fn cell(gap: usize, hue: Hue, text: impl Into<String>, least: usize) -> Piece {
-    Piece {
-        least,
-        ..piece(gap, hue, text)
-    }
+    Piece { least, ..piece(gap, hue, text) }
 }
 
 /// A cell whose text is on the right.
 pub(super) fn cell_right(gap: usize, hue: Hue, text: impl Into<String>, least: usize) -> Piece {
-    Piece {
-        right: true,
-        ..cell(gap, hue, text, least)
-    }
+    Piece { right: true, ..cell(gap, hue, text, least) }
 }
 
 /// A text's words, the first behind `gap` spaces.
@@ -92,11 +80,7 @@ pub(super) struct Page {
 impl Page {
     /// An empty page; a `width` of 0 never wraps.
     pub(super) fn new(colour: bool, width: usize) -> Self {
-        Self {
-            text: String::new(),
-            colour,
-            width: if width == 0 { usize::MAX } else { width },
-        }
+        Self { text: String::new(), colour, width: if width == 0 { usize::MAX } else { width } }
     }
 
     /// The columns that there are.
@@ -187,12 +171,7 @@ struct Line {
 
 impl Line {
     fn at(start: usize) -> Self {
-        Self {
-            start,
-            at: start,
-            spaces: start,
-            runs: Vec::new(),
-        }
+        Self { start, at: start, spaces: start, runs: Vec::new() }
     }
 
     fn is_empty(&self) -> bool {
@@ -237,10 +216,8 @@ mod tests {
     #[test]
     fn cells_are_aligned_and_long_lines_hang() {
         let row = || {
-            let mut row = vec![
-                cell(0, Hue::Plain, "name", 8),
-                cell_right(2, Hue::Plain, "3 ms", 8),
-            ];
+            let mut row =
+                vec![cell(0, Hue::Plain, "name", 8), cell_right(2, Hue::Plain, "3 ms", 8)];
             row.extend(words(2, Hue::Plain, "refused ×21, unreachable ×7"));
             row
         };

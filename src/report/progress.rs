@@ -31,11 +31,7 @@ impl Mode {
     pub fn detect(quiet: bool) -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let is_dumb = set("TERM").is_none_or(|term| term == "dumb");
-        Self::choose(
-            quiet,
-            io::stderr().is_terminal() && !is_dumb,
-            set("NO_COLOR").is_some(),
-        )
+        Self::choose(quiet, io::stderr().is_terminal() && !is_dumb, set("NO_COLOR").is_some())
     }
 
     fn choose(quiet: bool, is_terminal: bool, no_colour: bool) -> Self {
@@ -77,10 +73,7 @@ impl Progress {
     }
 
     fn lines(out: impl Write + Send + 'static) -> Self {
-        Self(Form::Lines(Mutex::new(Lines {
-            out: Box::new(out),
-            phase: String::new(),
-        })))
+        Self(Form::Lines(Mutex::new(Lines { out: Box::new(out), phase: String::new() })))
     }
 
     /// A phase begins, such as `launching a bottle`.
@@ -93,10 +86,7 @@ impl Progress {
                 bar.set_message(name);
                 bar.enable_steady_tick(TICK);
             }
-            Form::Lines(lines) => lines
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .phase(name),
+            Form::Lines(lines) => lines.lock().unwrap_or_else(PoisonError::into_inner).phase(name),
             Form::Quiet => {}
         }
     }
@@ -118,10 +108,7 @@ impl Progress {
             }
             // A line per attempt would bury the report.
             Form::Lines(lines) if done == total => {
-                lines
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .all_done(total);
+                lines.lock().unwrap_or_else(PoisonError::into_inner).all_done(total);
             }
             Form::Lines(_) | Form::Quiet => {}
         }
@@ -227,18 +214,12 @@ mod tests {
         let (progress, terminal) = on_terminal();
         progress.phase("launching a bottle");
         let line = terminal.contents();
-        assert!(
-            line.ends_with(" launching a bottle") && line.lines().count() == 1,
-            "{line}"
-        );
+        assert!(line.ends_with(" launching a bottle") && line.lines().count() == 1, "{line}");
 
         progress.phase("attempts");
         progress.attempts(187, 187);
         let line = terminal.contents();
-        assert!(
-            line.contains(" attempts ━") && line.lines().count() == 1,
-            "{line}"
-        );
+        assert!(line.contains(" attempts ━") && line.lines().count() == 1, "{line}");
         progress.finish();
         assert_eq!(terminal.contents(), "");
     }

@@ -48,12 +48,7 @@ pub(super) enum Nonces {
 
 /// Who saw what from whom.
 pub(super) fn evidence(evidence: &Evidence, nonces: Nonces) -> String {
-    let Evidence {
-        witness,
-        peer,
-        saw,
-        at,
-    } = evidence;
+    let Evidence { witness, peer, saw, at } = evidence;
     let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
     let after = duration(*at);
     match saw.parse::<Nonce>() {
@@ -115,20 +110,14 @@ pub(super) fn how(probe: &ProbeOutcome) -> String {
         }
     }
     counts.sort_by(|(a, n), (b, m)| m.cmp(n).then(a.cmp(b)));
-    let counts: Vec<_> = counts
-        .into_iter()
-        .map(|(word, n)| format!("{word} ×{n}"))
-        .collect();
+    let counts: Vec<_> = counts.into_iter().map(|(word, n)| format!("{word} ×{n}")).collect();
     counts.join(", ")
 }
 
 fn attempt_word(attempt: &AttemptOutcome) -> &'static str {
     match &attempt.verdict {
         Verdict::Contained { how } => how.as_str(),
-        Verdict::Reached => attempt
-            .said
-            .as_ref()
-            .map_or("reached", |said| said.how.as_str()),
+        Verdict::Reached => attempt.said.as_ref().map_or("reached", |said| said.how.as_str()),
         Verdict::Unreached { .. } => "unreached",
         Verdict::Inconclusive { .. } => "inconclusive",
         Verdict::Leaked { .. } => "leaked",
@@ -139,13 +128,7 @@ fn attempt_word(attempt: &AttemptOutcome) -> &'static str {
 /// What there is to say of an attempt behind its verdict's word: how it ended, the reason, and with `all` its
 /// control and what the guest said.
 pub(super) fn attempt(attempt: &AttemptOutcome, all: bool) -> String {
-    let AttemptOutcome {
-        what: _,
-        expect: _,
-        verdict,
-        control,
-        said,
-    } = attempt;
+    let AttemptOutcome { what: _, expect: _, verdict, control, said } = attempt;
     let mut parts = Vec::new();
     // A guest that tells what the verdict tells adds its errno; one that tells something else is quoted.
     let agrees = match (verdict, said) {
@@ -161,15 +144,8 @@ pub(super) fn attempt(attempt: &AttemptOutcome, all: bool) -> String {
         parts.push(reason);
     }
     if let Some(said) = said {
-        let Said {
-            how,
-            errno,
-            took,
-            detail: _,
-        } = said;
-        let errno = errno
-            .map(|errno| format!(" (errno {errno})"))
-            .unwrap_or_default();
+        let Said { how, errno, took, detail: _ } = said;
+        let errno = errno.map(|errno| format!(" (errno {errno})")).unwrap_or_default();
         let quote = if agrees { "" } else { "the guest says " };
         parts.push(format!("{quote}{how}{errno}"));
         parts.push(duration(*took));
@@ -215,13 +191,7 @@ pub(super) fn culprits(probe: &ProbeOutcome, nonces: Nonces, max: usize) -> Vec<
 
 /// What a run cost, by phase.
 pub(super) fn cost(cost: &Cost) -> String {
-    let Cost {
-        launch,
-        controls,
-        attempts,
-        judge,
-        teardown,
-    } = *cost;
+    let Cost { launch, controls, attempts, judge, teardown } = *cost;
     let phases = [
         ("launch", launch),
         ("controls", controls),
@@ -229,9 +199,7 @@ pub(super) fn cost(cost: &Cost) -> String {
         ("judge", judge),
         ("teardown", teardown),
     ];
-    phases
-        .map(|(phase, took)| format!("{phase} {}", duration(took)))
-        .join(" · ")
+    phases.map(|(phase, took)| format!("{phase} {}", duration(took))).join(" · ")
 }
 
 /// What a run was made against: `namespace`, `namespace under default-route`.

@@ -44,21 +44,15 @@ pub(super) fn observed(saw: &str) -> Verdict {
 }
 
 pub(super) fn unreached(why: &str) -> Verdict {
-    Verdict::Unreached {
-        why: why.to_owned(),
-    }
+    Verdict::Unreached { why: why.to_owned() }
 }
 
 pub(super) fn inconclusive(why: &str) -> Verdict {
-    Verdict::Inconclusive {
-        why: why.to_owned(),
-    }
+    Verdict::Inconclusive { why: why.to_owned() }
 }
 
 pub(super) fn skipped(why: &str) -> Verdict {
-    Verdict::Skipped {
-        why: why.to_owned(),
-    }
+    Verdict::Skipped { why: why.to_owned() }
 }
 
 pub(super) fn attempt(what: &str, verdict: Verdict) -> AttemptOutcome {
@@ -89,10 +83,7 @@ pub(super) fn attempt(what: &str, verdict: Verdict) -> AttemptOutcome {
 pub(super) fn probe(name: &str, verdict: Verdict) -> ProbeOutcome {
     let attempts = match &verdict {
         Verdict::Skipped { .. } => vec![],
-        _ => vec![attempt(
-            "tcp to host-loopback:discard as 127.0.0.1",
-            verdict.clone(),
-        )],
+        _ => vec![attempt("tcp to host-loopback:discard as 127.0.0.1", verdict.clone())],
     };
     probe_of(name, verdict, attempts)
 }
@@ -138,14 +129,9 @@ pub(super) fn run(probes: Vec<ProbeOutcome>) -> RunOutcome {
 /// One of everything.
 pub(super) fn everything() -> RunOutcome {
     let to = |address: &str, verdict| {
-        attempt(
-            &format!("tcp to host-loopback:discard as {address}"),
-            verdict,
-        )
+        attempt(&format!("tcp to host-loopback:discard as {address}"), verdict)
     };
-    let unreachable = || Verdict::Contained {
-        how: How::Unreachable,
-    };
+    let unreachable = || Verdict::Contained { how: How::Unreachable };
     let mut critical = probe("default-route", observed("default via 10.0.0.1 dev veth0"));
     critical.severity = Severity::Critical;
     critical.attempts.clear();
@@ -162,32 +148,19 @@ pub(super) fn everything() -> RunOutcome {
         critical,
         known(probe("docker-dns", leaked())),
         known(probe("docker-gateway", contained())),
-        probe(
-            "gateway-reach",
-            unreached("the bundle's gateway took no connection"),
-        ),
-        probe(
-            "loopback-control",
-            inconclusive("the control did not reach host-loopback tcp/9"),
-        ),
+        probe("gateway-reach", unreached("the bundle's gateway took no connection")),
+        probe("loopback-control", inconclusive("the control did not reach host-loopback tcp/9")),
         probe_of(
             "loopback-reach",
             leaked(),
-            vec![
-                to("127.0.0.1", contained()),
-                to("127.1", leaked()),
-                to("2130706433", leaked()),
-            ],
+            vec![to("127.0.0.1", contained()), to("127.1", leaked()), to("2130706433", leaked())],
         ),
         probe("metadata", skipped("no site metadata here")),
         probe("metadata-v6", skipped("no site metadata here")),
         probe("smoke-echo", reached()),
         probe("vsock", skipped("vsock_loopback is not loaded")),
     ];
-    RunOutcome {
-        notes: vec!["the bottle has no IPv6 at all".to_owned()],
-        ..run(probes)
-    }
+    RunOutcome { notes: vec!["the bottle has no IPv6 at all".to_owned()], ..run(probes) }
 }
 
 /// A guest, a definition and an error message that all want to break a report.

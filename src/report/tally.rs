@@ -44,11 +44,7 @@ impl Tally {
     fn add(&mut self, probe: &ProbeOutcome) {
         let tried = |verdict: &Verdict| !matches!(verdict, Verdict::Skipped { .. });
         self.probes += 1;
-        self.attempts += probe
-            .attempts
-            .iter()
-            .filter(|attempt| tried(&attempt.verdict))
-            .count();
+        self.attempts += probe.attempts.iter().filter(|attempt| tried(&attempt.verdict)).count();
         let counter = match (probe.standing(), &probe.verdict) {
             (Standing::Pass, _) => &mut self.passed,
             (Standing::KnownLeak, _) => &mut self.known_leaks,
@@ -81,10 +77,8 @@ impl Tally {
 /// `12 probes, 187 attempts: 11 contained or reached, 1 leaked`.
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (probes, attempts) = (
-            prose::count(self.probes, "probe"),
-            prose::count(self.attempts, "attempt"),
-        );
+        let (probes, attempts) =
+            (prose::count(self.probes, "probe"), prose::count(self.attempts, "attempt"));
         write!(f, "{probes}, {attempts}: ")?;
         let parts: Vec<_> = [
             (self.passed, "contained or reached"),
@@ -151,11 +145,7 @@ mod tests {
             assert_eq!(exit_code(&[run(probes)]), code, "{names:?}");
         }
         assert_eq!(exit_code(&[]), 3, "no run at all");
-        assert_eq!(
-            exit_code(&[run(vec![pass()]), run(vec![])]),
-            0,
-            "one backend of two did run"
-        );
+        assert_eq!(exit_code(&[run(vec![pass()]), run(vec![])]), 0, "one backend of two did run");
         assert_eq!(
             exit_code(&[run(vec![pass()]), run(vec![leak()])]),
             1,

@@ -87,31 +87,20 @@ fn matrix(page: &mut Page, run: &RunOutcome, style: Style) {
         page.line(2, 4, words(0, Hue::Faint, &prose::cost(&run.cost)));
     }
     for note in &run.notes {
-        page.line(
-            2,
-            4,
-            words(0, Hue::Faint, &format!("note: {}", clean(note))),
-        );
+        page.line(2, 4, words(0, Hue::Faint, &format!("note: {}", clean(note))));
     }
 }
 
 fn attempts(page: &mut Page, probe: &ProbeOutcome, style: Style) {
     for attempt in &probe.attempts {
-        let hue = if matches!(
-            attempt.verdict,
-            Verdict::Reached | Verdict::Contained { .. }
-        ) {
+        let hue = if matches!(attempt.verdict, Verdict::Reached | Verdict::Contained { .. }) {
             Hue::Faint
         } else {
             hue(probe)
         };
         let mut line = words(0, Hue::Plain, &clean(&attempt.what));
         line.push(piece(2, hue, attempt.verdict.word()));
-        line.extend(words(
-            2,
-            Hue::Faint,
-            &clean(&prose::attempt(attempt, style.verbose > 1)),
-        ));
+        line.extend(words(2, Hue::Faint, &clean(&prose::attempt(attempt, style.verbose > 1))));
         page.line(6, 10, line);
     }
 }
@@ -124,13 +113,7 @@ fn findings(page: &mut Page, run: &RunOutcome, style: Style) {
         .iter()
         .filter(|probe| !matches!(probe.standing(), Standing::Pass | Standing::Skip))
         .collect();
-    found.sort_by_key(|probe| {
-        (
-            urgency(probe),
-            std::cmp::Reverse(probe.severity),
-            &probe.name,
-        )
-    });
+    found.sort_by_key(|probe| (urgency(probe), std::cmp::Reverse(probe.severity), &probe.name));
     let skips = skips(run);
     if !found.is_empty() || !skips.is_empty() {
         page.gap();
@@ -140,11 +123,7 @@ fn findings(page: &mut Page, run: &RunOutcome, style: Style) {
     }
     for (reason, names) in skips {
         let mut line = vec![piece(0, Hue::Faint, "skipped")];
-        line.extend(words(
-            2,
-            Hue::Plain,
-            &format!("{reason}: {}", names.join(", ")),
-        ));
+        line.extend(words(2, Hue::Plain, &format!("{reason}: {}", names.join(", "))));
         page.line(2, 4, line);
     }
 }
@@ -160,27 +139,13 @@ fn urgency(probe: &ProbeOutcome) -> u8 {
 }
 
 fn finding(page: &mut Page, probe: &ProbeOutcome, style: Style) {
-    let nonces = if style.verbose > 0 {
-        Nonces::Whole
-    } else {
-        Nonces::Short
-    };
-    let mut line = vec![
-        piece(0, hue(probe), prose::word(probe)),
-        piece(2, Hue::Heading, clean(&probe.name)),
-    ];
+    let nonces = if style.verbose > 0 { Nonces::Whole } else { Nonces::Short };
+    let mut line =
+        vec![piece(0, hue(probe), prose::word(probe)), piece(2, Hue::Heading, clean(&probe.name))];
     if matches!(probe.verdict, Verdict::Leaked { .. }) {
-        line.push(piece(
-            1,
-            Hue::Plain,
-            format!("({})", severity(probe.severity)),
-        ));
+        line.push(piece(1, Hue::Plain, format!("({})", severity(probe.severity))));
     }
-    line.extend(words(
-        1,
-        Hue::Plain,
-        &format!("— {}", clean(&prose::probe_reason(probe, nonces))),
-    ));
+    line.extend(words(1, Hue::Plain, &format!("— {}", clean(&prose::probe_reason(probe, nonces)))));
     page.line(2, 4, line);
 
     page.line(6, 6, words(0, Hue::Faint, &clean(&probe.title)));
@@ -188,11 +153,7 @@ fn finding(page: &mut Page, probe: &ProbeOutcome, style: Style) {
         page.line(6, 6, words(0, Hue::Faint, &clean(&probe.why)));
     }
     if let (Some(reference), Standing::KnownLeak) = (&probe.known_leak, probe.standing()) {
-        page.line(
-            6,
-            6,
-            words(0, Hue::Plain, &format!("known: {}", clean(reference))),
-        );
+        page.line(6, 6, words(0, Hue::Plain, &format!("known: {}", clean(reference))));
     }
     for line in prose::culprits(probe, nonces, TOLD) {
         page.line(6, 10, words(0, Hue::Plain, &clean(&line)));
@@ -229,11 +190,7 @@ mod tests {
     use super::*;
     use crate::report::samples;
 
-    const PLAIN: Style = Style {
-        colour: false,
-        width: 100,
-        verbose: 0,
-    };
+    const PLAIN: Style = Style { colour: false, width: 100, verbose: 0 };
 
     fn visible(text: &str) -> String {
         text.replace('\x1b', "␛")
@@ -246,45 +203,24 @@ mod tests {
 
     #[test]
     fn one_of_everything_verbose() {
-        insta::assert_snapshot!(render(
-            &[samples::everything()],
-            Style {
-                verbose: 2,
-                ..PLAIN
-            }
-        ));
+        insta::assert_snapshot!(render(&[samples::everything()], Style { verbose: 2, ..PLAIN }));
     }
 
     #[test]
     fn one_of_everything_on_a_narrow_terminal() {
-        insta::assert_snapshot!(render(
-            &[samples::everything()],
-            Style { width: 44, ..PLAIN }
-        ));
+        insta::assert_snapshot!(render(&[samples::everything()], Style { width: 44, ..PLAIN }));
     }
 
     #[test]
     fn one_of_everything_in_colour() {
-        let text = render(
-            &[samples::everything()],
-            Style {
-                colour: true,
-                ..PLAIN
-            },
-        );
+        let text = render(&[samples::everything()], Style { colour: true, ..PLAIN });
         insta::assert_snapshot!(visible(&text));
     }
 
     #[test]
     fn colours_change_nothing_but_the_colours() {
         let runs = [samples::everything(), samples::hostile()];
-        let mut colour = render(
-            &runs,
-            Style {
-                colour: true,
-                ..PLAIN
-            },
-        );
+        let mut colour = render(&runs, Style { colour: true, ..PLAIN });
         while let Some(start) = colour.find('\x1b') {
             let end = start + colour[start..].find('m').unwrap();
             colour.replace_range(start..=end, "");
@@ -294,14 +230,7 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_on_its_line() {
-        let text = render(
-            &[samples::hostile()],
-            Style {
-                width: 0,
-                verbose: 2,
-                ..PLAIN
-            },
-        );
+        let text = render(&[samples::hostile()], Style { width: 0, verbose: 2, ..PLAIN });
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
         insta::assert_snapshot!(text);
     }
@@ -313,10 +242,7 @@ mod tests {
             breach: Some("default-route".to_owned()),
             ..samples::run(vec![samples::probe("smoke-echo", samples::reached())])
         };
-        let runs = [
-            samples::run(vec![samples::probe("metadata", samples::contained())]),
-            docker,
-        ];
+        let runs = [samples::run(vec![samples::probe("metadata", samples::contained())]), docker];
         insta::assert_snapshot!(render(&runs, PLAIN), @r"
         namespace
           metadata  contained  3.1 ms  refused ×1
@@ -354,12 +280,8 @@ mod tests {
 
     #[test]
     fn many_leaks_of_one_probe_are_counted() {
-        let leak = |i| {
-            samples::attempt(
-                &format!("tcp to host-loopback:random as {i}"),
-                samples::leaked(),
-            )
-        };
+        let leak =
+            |i| samples::attempt(&format!("tcp to host-loopback:random as {i}"), samples::leaked());
         let probe = samples::probe_of("loopback", samples::leaked(), (0..9).map(leak).collect());
         insta::assert_snapshot!(render(&[samples::run(vec![probe])], PLAIN), @r"
         namespace
@@ -383,19 +305,9 @@ mod tests {
     fn no_width_is_too_small() {
         let runs = [samples::everything(), samples::hostile()];
         for width in 0..50 {
-            let text = render(
-                &runs,
-                Style {
-                    colour: false,
-                    width,
-                    verbose: 2,
-                },
-            );
+            let text = render(&runs, Style { colour: false, width, verbose: 2 });
             let limit = if width == 0 { usize::MAX } else { width.max(2) };
-            assert!(
-                text.lines().all(|line| super::width(line) <= limit),
-                "{width}"
-            );
+            assert!(text.lines().all(|line| super::width(line) <= limit), "{width}");
         }
     }
 }

@@ -120,10 +120,7 @@ struct Front {
 impl Front {
     /// As much of the front as can be shown in `max` bytes.
     fn of(bytes: &[u8], max: usize) -> Self {
-        let mut front = Self {
-            shown: String::new(),
-            raw: 0,
-        };
+        let mut front = Self { shown: String::new(), raw: 0 };
         for piece in pieces(bytes) {
             let before = front.shown.len();
             piece.show(&mut front.shown);
@@ -142,11 +139,7 @@ fn back(bytes: &[u8], from: usize) -> (String, usize) {
     // A piece is never shown in fewer bytes than it has.
     let mut start = from.max(bytes.len().saturating_sub(TAIL));
     // UTF-8 has at most three continuation bytes.
-    start += bytes[start..]
-        .iter()
-        .take(3)
-        .take_while(|b| **b & 0xc0 == 0x80)
-        .count();
+    start += bytes[start..].iter().take(3).take_while(|b| **b & 0xc0 == 0x80).count();
 
     let (mut shown, mut starts) = (String::new(), Vec::new());
     let mut raw = start;
@@ -188,11 +181,7 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece> + '_ {
         let characters = valid.char_indices().map(move |(at, c)| {
             let escaped = !is_harmless(c) || is_order(before, &valid[at..]);
             before = Some(c);
-            Piece {
-                c,
-                escaped,
-                raw: c.len_utf8(),
-            }
+            Piece { c, escaped, raw: c.len_utf8() }
         });
         let invalid = chunk.invalid().len();
         let broken = (invalid > 0).then_some(Piece {
@@ -261,32 +250,14 @@ mod tests {
     #[test]
     fn what_a_guest_may_write_and_what_is_shown() {
         let table = [
-            (
-                "plain text\n\tand more ✓ 中文 é",
-                "plain text\n\tand more ✓ 中文 é",
-            ),
-            (
-                "\0\x07\x08\x1b[2J\r\n\x7f",
-                "\\u{0}\\u{7}\\u{8}\\u{1b}[2J\\u{d}\n\\u{7f}",
-            ),
+            ("plain text\n\tand more ✓ 中文 é", "plain text\n\tand more ✓ 中文 é"),
+            ("\0\x07\x08\x1b[2J\r\n\x7f", "\\u{0}\\u{7}\\u{8}\\u{1b}[2J\\u{d}\n\\u{7f}"),
             ("\u{85}\u{9b}31m", "\\u{85}\\u{9b}31m"),
-            (
-                "\u{202e}txt\u{2066}\u{200f}",
-                "\\u{202e}txt\\u{2066}\\u{200f}",
-            ),
-            (
-                "a\u{2028}b\u{2029}c\u{feff}d\u{200b}",
-                "a\\u{2028}b\\u{2029}c\\u{feff}d\\u{200b}",
-            ),
-            (
-                "\u{fffe}\u{ffff}\u{1fffe}\u{fdd0}",
-                "\\u{fffe}\\u{ffff}\\u{1fffe}\\u{fdd0}",
-            ),
+            ("\u{202e}txt\u{2066}\u{200f}", "\\u{202e}txt\\u{2066}\\u{200f}"),
+            ("a\u{2028}b\u{2029}c\u{feff}d\u{200b}", "a\\u{2028}b\\u{2029}c\\u{feff}d\\u{200b}"),
+            ("\u{fffe}\u{ffff}\u{1fffe}\u{fdd0}", "\\u{fffe}\\u{ffff}\\u{1fffe}\\u{fdd0}"),
             ("x]]>y]]]>]]", "x\\u{5d}]>y]\\u{5d}]>]]"),
-            (
-                "[[ATTACHMENT|/etc/passwd]]",
-                "\\u{5b}[ATTACHMENT|/etc/passwd]]",
-            ),
+            ("[[ATTACHMENT|/etc/passwd]]", "\\u{5b}[ATTACHMENT|/etc/passwd]]"),
             ("[[ -f x ]] [[[bin]]", "[[ -f x ]] [[[bin]]"),
             (
                 "##vso[task.complete] ###[x] ##teamcity[y",
@@ -306,10 +277,7 @@ mod tests {
         for (written, seen) in table {
             assert_eq!(shown(written), seen, "{written:?}");
         }
-        assert_eq!(
-            Untrusted::new(b"a\xff\xc3(\xf0\x9f").as_str(),
-            "a\u{fffd}\u{fffd}(\u{fffd}"
-        );
+        assert_eq!(Untrusted::new(b"a\xff\xc3(\xf0\x9f").as_str(), "a\u{fffd}\u{fffd}(\u{fffd}");
     }
 
     #[test]
@@ -342,11 +310,7 @@ mod tests {
     #[test]
     fn a_cut_does_not_move_an_order_to_the_start_of_a_line() {
         let hostile = shown(&"x::error::y".repeat(CAP));
-        assert!(
-            hostile
-                .lines()
-                .all(|line| !line.trim_start().starts_with("::"))
-        );
+        assert!(hostile.lines().all(|line| !line.trim_start().starts_with("::")));
     }
 
     #[test]

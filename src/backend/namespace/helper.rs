@@ -28,7 +28,7 @@ const COMPLAINT: u64 = 16 * 1024;
 
 /// Why the helper could not do what it was asked.
 #[derive(Debug, Error)]
-pub enum HelperError {
+pub(super) enum HelperError {
     /// It could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -139,10 +139,7 @@ impl Helper {
     }
 
     /// Reads a net namespace's state.
-    pub(super) async fn observe(
-        &self,
-        net: &str,
-    ) -> Result<BTreeMap<String, String>, HelperError> {
+    pub(super) async fn observe(&self, net: &str) -> Result<BTreeMap<String, String>, HelperError> {
         match self.ask(&Request::Observe { net: net.into() }, &[]).await? {
             Reply::Observed { files, .. } => Ok(files),
             other => Err(unexpected(&other)),
@@ -252,11 +249,8 @@ fn streams(id: u32) -> io::Result<(Started, [OwnedFd; 3])> {
     let (stderr, their_stderr) = std::os::unix::net::UnixStream::pair()?;
     stdio.set_nonblocking(true)?;
     stderr.set_nonblocking(true)?;
-    let started = Started {
-        id,
-        stdio: UnixStream::from_std(stdio)?,
-        stderr: UnixStream::from_std(stderr)?,
-    };
+    let started =
+        Started { id, stdio: UnixStream::from_std(stdio)?, stderr: UnixStream::from_std(stderr)? };
     let again = theirs.try_clone()?;
     Ok((started, [theirs.into(), again.into(), their_stderr.into()]))
 }

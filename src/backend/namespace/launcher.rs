@@ -16,7 +16,7 @@ use crate::toolbox::{self, ToolboxError};
 
 /// Why the toolbox cannot be started here.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub(super) enum StartError {
     /// There is none.
     #[error(transparent)]
     Toolbox(#[from] ToolboxError),

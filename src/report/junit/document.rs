@@ -29,10 +29,8 @@ impl XmlText {
 
     /// Texts that each stay on a line of their own, head and tail of them if they are too many.
     pub(super) fn lines(lines: impl IntoIterator<Item = String>) -> Self {
-        let lines: Vec<_> = lines
-            .into_iter()
-            .map(|line| Untrusted::new(line).one_line(usize::MAX))
-            .collect();
+        let lines: Vec<_> =
+            lines.into_iter().map(|line| Untrusted::new(line).one_line(usize::MAX)).collect();
         Self::block(&lines.join("\n"))
     }
 
@@ -60,20 +58,9 @@ pub(super) struct Case {
 
 pub(super) enum Outcome {
     Pass,
-    Failure {
-        kind: XmlText,
-        message: XmlText,
-        body: XmlText,
-    },
-    Error {
-        kind: XmlText,
-        message: XmlText,
-        body: XmlText,
-    },
-    Skipped {
-        message: XmlText,
-        body: XmlText,
-    },
+    Failure { kind: XmlText, message: XmlText, body: XmlText },
+    Error { kind: XmlText, message: XmlText, body: XmlText },
+    Skipped { message: XmlText, body: XmlText },
 }
 
 /// The document.
@@ -82,9 +69,7 @@ pub(super) fn write(suites: Vec<Suite>, started: SystemTime) -> Vec<u8> {
     let mut report = Report::new();
     report.add_testsuites(suites.into_iter().map(|suite| suite.into_junit(started)));
     let mut xml = Vec::new();
-    report
-        .write_xml(&mut xml)
-        .expect("memory takes everything that is written to it");
+    report.write_xml(&mut xml).expect("memory takes everything that is written to it");
     xml.push(b'\n');
     xml
 }
@@ -105,13 +90,7 @@ impl Suite {
 
 impl Case {
     fn into_junit(self) -> TestCase {
-        let Self {
-            class,
-            name,
-            took,
-            outcome,
-            out,
-        } = self;
+        let Self { class, name, took, outcome, out } = self;
         TestCase {
             name: name.0,
             time: rounded(took),
@@ -129,24 +108,12 @@ impl Outcome {
     fn into_junit(self) -> TestResult {
         match self {
             Self::Pass => TestResult::Success,
-            Self::Failure {
-                kind,
-                message,
-                body,
-            } => TestResult::Failure {
-                type_: kind.0,
-                message: message.0,
-                cause: Some(body.0),
-            },
-            Self::Error {
-                kind,
-                message,
-                body,
-            } => TestResult::Error {
-                type_: kind.0,
-                message: message.0,
-                cause: Some(body.0),
-            },
+            Self::Failure { kind, message, body } => {
+                TestResult::Failure { type_: kind.0, message: message.0, cause: Some(body.0) }
+            }
+            Self::Error { kind, message, body } => {
+                TestResult::Error { type_: kind.0, message: message.0, cause: Some(body.0) }
+            }
             Self::Skipped { message, body } => TestResult::SkippedWithCause {
                 type_: "skipped".to_owned(),
                 message: message.0,

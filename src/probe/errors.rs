@@ -1,0 +1,231 @@
+//! What can be wrong with definitions and with a selection of them.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::definition::{Expect, Method, Site};
+use crate::nearest::{Suggestion, quote};
+use crate::written::Mistake;
+
+/// Everything that is wrong with a catalogue, of all files, in the order of their names.
+#[derive(Debug)]
+pub struct DefinitionErrors(Vec<DefinitionError>);
+
+impl DefinitionErrors {
+    pub(crate) fn new(errors: Vec<DefinitionError>) -> Self {
+        Self(errors)
+    }
+
+    /// Each of them; never empty.
+    pub fn iter(&self) -> impl Iterator<Item = &DefinitionError> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl From<DefinitionError> for DefinitionErrors {
+    fn from(error: DefinitionError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// All of them, a blank line between two.
+impl fmt::Display for DefinitionErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n\n")?;
+            }
+            write!(f, "{error}")?;
+            // A mistake is complete in itself; the others have their cause from the system.
+            let mut source = error.source();
+            while let Some(cause) = source {
+                write!(f, ": {cause}")?;
+                source = cause.source();
+            }
+        }
+        if self.0.len() > 1 {
+            write!(f, "\n\n{} mistakes in all", self.0.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for DefinitionErrors {}
+
+/// One thing that is wrong with a catalogue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefinitionError {
+    /// There is nothing to find. Zero probes would be zero failures.
+    #[error("no probe definition (*.toml) in {}", folder.display())]
+    NoDefinition {
+        /// Where they were looked for.
+        folder: PathBuf,
+    },
+    /// The folder is missing or cannot be listed.
+    #[error("the folder of probe definitions {} cannot be read", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be read.
+    #[error("{file}: the file cannot be read")]
+    Unreadable {
+        /// The file, as it is shown to a person.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is larger than any definition.
+    #[error("{file}: the file has more than {most} bytes")]
+    TooLarge {
+        /// The file, as it is shown to a person.
+        file: String,
+        /// How many it may have.
+        most: usize,
+    },
+    /// The file's name cannot be a probe's.
+    #[error(
+        "{file}: the file's name {} is not lower-case words joined by `-` and `.toml`{}",
+        quote(name),
+        better.as_ref().map(|better| format!(", did you mean {}?", quote(better))).unwrap_or_default()
+    )]
+    Name {
+        /// The file, as it is shown to a person.
+        file: String,
+        /// Its name without the folder.
+        name: String,
+        /// A name that would be right.
+        better: Option<String>,
+    },
+    /// Two files have the same stem.
+    #[error("{file}: the name {} is that of {other} already", quote(name))]
+    DuplicateName {
+        /// The file, as it is shown to a person.
+        file: String,
+        /// The probe's name.
+        name: String,
+        /// The other file.
+        other: String,
+    },
+    /// Something is wrong in a file.
+    #[error("{0}")]
+    Mistake(Mistake),
+}
+
+/// What goes together in a definition, and what does not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rule {
+    /// The method goes to a site, and none is named.
+    #[error(
+        "method `{method}` needs a destination, such as `to = {{ site = \"bundle\", port = \"gateway\" }}`"
+    )]
+    NeedsTo {
+        /// The method.
+        method: Method,
+    },
+    /// The method goes nowhere, and a site is named.
+    #[error("method `{method}` goes nowhere, it has no `to`")]
+    GoesNowhere {
+        /// The method.
+        method: Method,
+    },
+    /// The method cannot have this outcome.
+    #[error("`expect` of method `{method}` cannot be `{expect}`, expected {}",
+        .method.may_expect().iter().map(|expect| format!("`{expect}`")).collect::<Vec<_>>().join(" or "))]
+    CannotExpect {
+        /// The method.
+        method: Method,
+        /// What was expected of it.
+        expect: Expect,
+    },
+    /// `how` demands a way to fail of what must not fail.
+    #[error("`how` goes with `expect = \"contained\"`, not with `{expect}`")]
+    HowNotContained {
+        /// What was expected.
+        expect: Expect,
+    },
+    /// A known leak has to be documented somewhere.
+    #[error("`leaks` is for leaks that are documented, add the key `{key}`")]
+    LeaksWithoutReference {
+        /// The key that names the document.
+        key: &'static str,
+    },
+    /// The site has no such port.
+    #[error("unknown port {} of site `{site}`, {suggestion}{}", quote(port), numbers(*site))]
+    UnknownPort {
+        /// The site.
+        site: Site,
+        /// The port.
+        port: String,
+        /// What to write instead.
+        suggestion: Suggestion,
+    },
+    /// The same attempt is made twice.
+    #[error("attempt {} is made by line {line} already", quote(what))]
+    MadeTwice {
+        /// The attempt.
+        what: String,
+        /// The line of the first.
+        line: usize,
+    },
+    /// More attempts than can be made at the same time.
+    #[error("the probe has more than {most} attempts")]
+    TooMany {
+        /// How many it may have.
+        most: usize,
+    },
+    /// A table of differences has none.
+    #[error("nothing is different here, add `expect` or `skip = true`")]
+    NothingDifferent,
+    /// What is not run cannot be expected to do anything.
+    #[error("`skip = true` and `expect` exclude each other")]
+    SkippedAndExpected,
+}
+
+fn numbers(site: Site) -> &'static str {
+    if site.takes_numbers() { " (or a number from 1 to 65535)" } else { "" }
+}
+
+/// A selection that selects nothing. Zero probes would be zero failures.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelectionError {
+    /// No probe has such a name.
+    #[error("no probe is named {}, {suggestion}", quote(name))]
+    NoSuchName {
+        /// The name that was asked for.
+        name: String,
+        /// Names that exist.
+        suggestion: Suggestion,
+    },
+    /// No probe has such a tag.
+    #[error("no probe has the tag {}, {suggestion}", quote(tag))]
+    NoSuchTag {
+        /// The tag that was asked for.
+        tag: String,
+        /// Tags that exist.
+        suggestion: Suggestion,
+    },
+    /// There are such names and such tags, but not together.
+    #[error("no probe is left: {} none of them the tags asked for", named(names))]
+    NothingLeft {
+        /// The probes whose names were right.
+        names: Vec<String>,
+    },
+}
+
+fn named(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    format!("{} have one of the names, but", names.join(", "))
+}
