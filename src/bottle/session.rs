@@ -23,8 +23,9 @@ const HALF_CLOSED: Duration = Duration::from_secs(2);
 
 /// A session: runs any number of commands at a time over one pair of byte streams.
 ///
-/// Dropping it ends the session, which kills every command and process that it started; each [`Running`] then
-/// gets [`BottleError::SessionEnded`].
+/// Dropping it closes the session's input, upon which the session kills everything that it started and ends; each
+/// [`Running`] then gets [`BottleError::SessionEnded`]. Whoever goes on to kill the session's own process waits for
+/// [`Self::close`] first: killed, a session that is not PID 1 takes its commands along, but not what they left behind.
 pub struct Session {
     link: Arc<Link>,
     toolbox: String,

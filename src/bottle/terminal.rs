@@ -21,6 +21,7 @@ const HANGUP: u8 = 1;
 const INTERRUPT: u8 = 2;
 const KILL: u8 = 9;
 const PIPE: u8 = 13;
+const TERMINATE: u8 = 15;
 /// The size of a terminal that does not know its own.
 const USUAL_SIZE: (u16, u16) = (24, 80);
 /// How many bytes are read from the person at a time.
@@ -33,9 +34,9 @@ pub(super) async fn exec<B: Bottle + ?Sized>(
 ) -> Result<i32, BottleError> {
     let mut command = command.stream_stdin().output_limit(u64::MAX);
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    // From here on, so that no signal that comes while the command starts is lost.
-    let signals = Signals::listen()?;
-    let raw = if on_terminal {
+    // From here on; while the command starts, there is nobody to pass them on to.
+    let mut signals = Signals::listen()?;
+    if on_terminal {
         let (rows, columns) = size().unwrap_or(USUAL_SIZE);
         command = command.terminal(rows, columns);
         if let Ok(term) = std::env::var("TERM")
@@ -43,12 +44,18 @@ pub(super) async fn exec<B: Bottle + ?Sized>(
         {
             command = command.env("TERM", term);
         }
-        let enter = RawMode::enter(io::stdin().as_fd().try_clone_to_owned());
+    }
+    let mut running = tokio::select! {
+        running = bottle.start(command) => running?,
+        signal = signals.end() => return Ok(128 + i32::from(signal)),
+    };
+    // Not before: until there is a command to get them, keys such as `^C` are for this process.
+    let raw = if on_terminal {
+        let enter = io::stdin().as_fd().try_clone_to_owned().and_then(RawMode::enter);
         Some(enter.map_err(terminal("make the terminal pass on every key"))?)
     } else {
         None
     };
-    let mut running = bottle.start(command).await?;
     let remote = running.remote();
     let mut feeding = JoinSet::new();
     if let Some(stdin) = running.take_stdin() {
@@ -139,29 +146,53 @@ impl Signals {
             interrupted: listen(SignalKind::interrupt())?,
         })
     }
-}
 
-/// Passes signals on, for ever.
-async fn forward(mut signals: Signals, remote: &Remote) -> std::convert::Infallible {
-    let mut hung_up = false;
-    loop {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = signals.resized.recv() => {
-                if let Some((rows, columns)) = size() {
-                    remote.resize(rows, columns);
-                }
+            _ = self.resized.recv() => Asked::Resize,
+            _ = self.interrupted.recv() => Asked::End(INTERRUPT),
+            _ = self.hung_up.recv() => Asked::End(HANGUP),
+            _ = self.terminated.recv() => Asked::End(TERMINATE),
+        }
+    }
+
+    /// Waits for a signal that asks to end, and returns its number.
+    async fn end(&mut self) -> u8 {
+        loop {
+            if let Asked::End(signal) = self.next().await {
+                return signal;
             }
-            _ = signals.interrupted.recv() => remote.signal(INTERRUPT),
-            _ = signals.hung_up.recv() => end(remote, &mut hung_up),
-            _ = signals.terminated.recv() => end(remote, &mut hung_up),
         }
     }
 }
 
-/// Politely first.
-fn end(remote: &Remote, hung_up: &mut bool) {
-    remote.signal(if *hung_up { KILL } else { HANGUP });
-    *hung_up = true;
+/// What a signal asks for.
+enum Asked {
+    /// The person's terminal has another size.
+    Resize,
+    /// To end, by the signal with this number.
+    End(u8),
+}
+
+/// Passes on the terminal's size as it is now, and then signals, for ever.
+async fn forward(mut signals: Signals, remote: &Remote) -> std::convert::Infallible {
+    let mut asked = Asked::Resize;
+    let mut polite = true;
+    loop {
+        match asked {
+            Asked::Resize => {
+                if let Some((rows, columns)) = size() {
+                    remote.resize(rows, columns);
+                }
+            }
+            Asked::End(INTERRUPT) => remote.signal(INTERRUPT),
+            Asked::End(_) => {
+                remote.signal(if polite { HANGUP } else { KILL });
+                polite = false;
+            }
+        }
+        asked = signals.next().await;
+    }
 }
 
 /// Puts a terminal into raw mode, and back when it is dropped: after an error, while unwinding from a panic, and when
@@ -172,8 +203,7 @@ struct RawMode {
 }
 
 impl RawMode {
-    fn enter(terminal: io::Result<OwnedFd>) -> io::Result<Self> {
-        let terminal = terminal?;
+    fn enter(terminal: OwnedFd) -> io::Result<Self> {
         let before = tcgetattr(&terminal)?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
@@ -234,5 +264,25 @@ fn read_keys(mut source: File, ended: &io::PipeReader, sender: &mpsc::Sender<Vec
                 }
             }
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was() {
+        let (terminal, _theirs) = pty_process::blocking::open().unwrap();
+        let before = tcgetattr(&terminal).unwrap();
+        let while_raw = catch_unwind(AssertUnwindSafe(|| {
+            let raw = RawMode::enter(terminal.as_fd().try_clone_to_owned().unwrap()).unwrap();
+            std::panic::panic_any(tcgetattr(&raw.terminal).unwrap());
+        }));
+        let while_raw = while_raw.unwrap_err().downcast::<Termios>().unwrap();
+        assert_ne!(*while_raw, before);
+        assert_eq!(tcgetattr(&terminal).unwrap(), before);
     }
 }

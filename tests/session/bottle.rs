@@ -35,10 +35,11 @@ pub(crate) fn write_program(path: &Path, bytes: &[u8]) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
-/// The command that runs the toolbox's session.
+/// The command that runs the toolbox's session. It is never killed, not even when a test fails: the end of its input
+/// ends it, and only then nothing is left of its commands.
 pub(crate) fn session_command() -> tokio::process::Command {
     let mut command = tokio::process::Command::new(&*TOOLBOX);
-    command.arg("session").env_remove("CDPATH").env("LC_ALL", "C").kill_on_drop(true);
+    command.arg("session").env_remove("CDPATH").env("LC_ALL", "C");
     command
 }
 

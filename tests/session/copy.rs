@@ -12,6 +12,8 @@ use tar::{Builder, EntryType, Header};
 use crate::bottle::{Open, TOOLBOX, soon};
 
 fn write(path: &Path, content: &[u8], mode: u32) {
+    // The last one may be read-only.
+    let _ = fs::remove_file(path);
     fs::write(path, content).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -1,11 +1,13 @@
 //! What commands are given, and what comes back.
 
+use std::io::Write;
 use std::time::Duration;
 
+use claude_bottle::bottle::session::Session;
 use claude_bottle::bottle::{Bottle, Command, End, Event};
 
 use crate::bottle::{
-    Open, TOOLBOX, read_until, runs, session_command, sh, soon, until, write_program,
+    Open, PATIENCE, TOOLBOX, read_until, runs, session_command, sh, soon, until, write_program,
 };
 
 #[tokio::test]
@@ -31,6 +33,25 @@ async fn the_toolbox_runs_by_the_path_that_the_session_tells() {
     let mut named = session_command();
     named.args(["--toolbox", "/inside/toolbox"]);
     assert_eq!(Open::of(named).await.toolbox(), "/inside/toolbox");
+}
+
+#[tokio::test]
+async fn one_socket_carries_both_directions() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    // Non-blocking at the other end too, as it may come from somebody else's event loop.
+    theirs.set_nonblocking(true).unwrap();
+    let theirs = std::os::fd::OwnedFd::from(theirs);
+    let mut command = session_command();
+    let mut child = command.stdin(theirs.try_clone().unwrap()).stdout(theirs).spawn().unwrap();
+    drop(command);
+    ours.set_nonblocking(true).unwrap();
+    let (reader, writer) = tokio::net::UnixStream::from_std(ours).unwrap().into_split();
+    let session = Session::open(reader, writer, PATIENCE).await.unwrap();
+    let running = session.start(sh("head -c 3M /dev/zero; cat").stdin("x")).unwrap();
+    let output = soon(running.output()).await.unwrap();
+    assert_eq!((output.stdout.len(), output.end), (3 * 1024 * 1024 + 1, End::Code(0)));
+    assert!(session.close(PATIENCE).await, "it ends by itself");
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -70,6 +91,8 @@ async fn a_command_that_cannot_be_started_says_why() {
         (Command::new("true").env("", "c"), nix::libc::EINVAL, "a variable without a proper name"),
     ];
     for (command, expected, expected_what) in cases {
+        // Folders that may not be searched would make it another errno.
+        let command = command.env("PATH", "/usr/bin:/bin");
         match soon(bottle.exec(command)).await.unwrap().end {
             End::NotStarted { errno, what } => {
                 assert_eq!((errno, what.as_str()), (expected, expected_what));
@@ -101,7 +124,7 @@ async fn signals_go_to_the_whole_process_group() {
 
 #[tokio::test]
 async fn a_hundred_commands_run_at_the_same_time() {
-    let bottle = std::sync::Arc::new(Open::new().await);
+    let bottle = Open::new().await;
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
     let made = std::process::Command::new("mkfifo").arg(&gate).status().unwrap();
@@ -115,10 +138,9 @@ async fn a_hundred_commands_run_at_the_same_time() {
     for (number, running) in running.iter_mut().enumerate() {
         assert_eq!(read_until(running, "\n").await, format!("{number}\n"));
     }
-    let opened =
-        tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(gate));
-    let opened = soon(opened).await.unwrap().unwrap();
-    drop(opened);
+    // One line for each, and open until all have theirs.
+    let mut gate = std::fs::OpenOptions::new().read(true).write(true).open(gate).unwrap();
+    gate.write_all(&[b'\n'; 100]).unwrap();
     for (number, running) in running.into_iter().enumerate() {
         let code = i32::try_from(number).unwrap();
         assert_eq!(soon(running.output()).await.unwrap().end, End::Code(code));
@@ -152,16 +174,14 @@ async fn a_time_out_kills_and_keeps_what_was_written() {
 #[tokio::test]
 async fn the_end_is_not_held_back_by_whoever_keeps_a_stream_open() {
     let bottle = Open::new().await;
-    for (script, code) in [
-        // Silent, and one that never stops talking.
-        ("sleep 1000 & echo mine; exit 3", 3),
-        ("(while :; do echo theirs; sleep 0.05; done) & echo mine; exit 4", 4),
-        ("yes & echo mine; exit 5", 5),
-    ] {
-        let output = bottle.sh(script).await;
-        assert_eq!(output.end, End::Code(code), "{script}");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("mine\n"), "{script}");
+    let (silent, talkative, flooding) = tokio::join!(
+        bottle.sh("sleep 1000 & echo mine; exit 3"),
+        bottle.sh("(while :; do echo theirs; sleep 0.05; done) & echo mine; exit 4"),
+        bottle.sh("yes & echo mine; exit 5"),
+    );
+    for (output, code) in [(silent, 3), (talkative, 4), (flooding, 5)] {
+        assert_eq!(output.end, End::Code(code));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("mine\n"));
     }
     bottle.teardown().await.unwrap();
 }
