@@ -198,6 +198,7 @@ mod tests {
                 method: Method::Exec,
                 to: None,
                 expect: Expect::Reached,
+                only_on: Vec::new(),
                 how: vec![],
                 only_on: vec![],
             }],
