@@ -1,6 +1,7 @@
 //! The system interfaces that have no safe wrapper elsewhere: one small module each. All `unsafe` code of the
 //! toolbox is below here.
 
+pub(crate) mod children;
 pub(crate) mod descriptors;
 pub(crate) mod drops;
 pub(crate) mod environment;
