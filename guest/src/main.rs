@@ -23,6 +23,8 @@ mod failure;
 #[cfg(target_os = "linux")]
 mod helper;
 #[cfg(target_os = "linux")]
+mod init;
+#[cfg(target_os = "linux")]
 mod prober;
 #[cfg(target_os = "linux")]
 mod roles;

@@ -13,9 +13,11 @@ pub(crate) fn main() -> ExitCode {
     match role.as_deref() {
         Some("helper") => crate::helper::run(&rest),
         Some("prober") => crate::prober::run(),
+        Some("init") => crate::init::main(&rest),
         Some("say") => say(&rest),
         Some("session") => crate::session::run(&rest),
         Some("unpack") => crate::unpack::run(&rest),
+        Some("supervise") => crate::init::supervise(&rest),
         Some("version") => {
             println!("{}", claude_bottle_protocol::VERSION);
             ExitCode::SUCCESS
@@ -39,11 +41,8 @@ fn say(arguments: &[String]) -> ExitCode {
 }
 
 /// The bundle's init with `env` as its environment, as PID 1.
-pub(crate) fn init(_env: &BTreeMap<String, String>) -> ExitCode {
-    println!("init | no daemons selected");
-    loop {
-        nix::unistd::pause();
-    }
+pub(crate) fn init(env: &BTreeMap<String, String>) -> ExitCode {
+    crate::init::with_environment(env)
 }
 
 /// The session of a bottle whose walls stand.

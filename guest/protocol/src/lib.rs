@@ -8,6 +8,8 @@
 //! | [`prober`] | launcher → prober → launcher | one JSON batch in, JSON lines out |
 //! | [`witness`] | launcher ↔ witness | JSON lines |
 //! | [`session`] | launcher ↔ the agent inside a bottle | length-prefixed binary frames |
+//! | [`daemons`] | launcher and init | the daemons of a bundle, and how they are selected |
+//! | [`supervise`] | init → whoever asks | one JSON document |
 //! | [`helper`] | launcher ↔ namespace helper | one JSON message per datagram, descriptors beside it |
 //!
 //! Whatever comes from inside a bottle is hostile: every reader here is bounded and returns an error
@@ -15,10 +17,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod daemons;
 pub mod helper;
 pub mod nonce;
 pub mod prober;
 pub mod session;
+pub mod supervise;
 pub mod witness;
 
 /// The version that both sides must share; a toolbox of another version is refused at the handshake.

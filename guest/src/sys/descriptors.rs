@@ -56,6 +56,16 @@ pub(crate) fn close_all_others() -> nix::Result<()> {
     Ok(())
 }
 
+/// Keeps every descriptor but the standard ones from the programs that this process starts.
+///
+/// `ENOSYS` or `EINVAL` before Linux 5.11, which does not know how.
+pub(crate) fn keep_from_children() -> nix::Result<()> {
+    let flag = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: with this flag the call closes nothing: it sets `FD_CLOEXEC`.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flag) })?;
+    Ok(())
+}
+
 /// The descriptor with number `fd`, inherited from the parent.
 pub(crate) fn inherited(fd: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: only probes whether it is open.

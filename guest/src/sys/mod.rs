@@ -2,6 +2,7 @@
 //! toolbox is below here.
 
 pub(crate) mod child;
+pub(crate) mod children;
 pub(crate) mod descriptors;
 pub(crate) mod drops;
 pub(crate) mod environment;
