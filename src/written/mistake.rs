@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::nearest::{UnknownWord, push_visible, quote};
 
 /// Bytes of a document.
@@ -134,9 +136,9 @@ impl Error for Mistake {
 #[derive(Debug)]
 struct Excerpt {
     line: String,
-    /// Characters before the part that is meant.
+    /// Columns before the part that is meant.
     before: usize,
-    /// Characters of it, at least one: a missing thing has its caret too.
+    /// Columns of it, at least one: a missing thing has its caret too.
     width: usize,
 }
 
@@ -163,7 +165,7 @@ impl Excerpt {
             } else {
                 push_visible(&mut excerpt.line, character);
             }
-            let shown = excerpt.line[length..].chars().count();
+            let shown = excerpt.line[length..].width();
             if offset < start {
                 excerpt.before += shown;
             } else if offset < end {
@@ -234,6 +236,12 @@ mod tests {
             shown("\tk = 1", 5..6),
             "f:1:6: `k` is empty\n  |\n1 |     k = 1\n  |         ^"
         );
+    }
+
+    #[test]
+    fn the_caret_is_below_what_is_meant_behind_wide_characters() {
+        let (told, text) = (shown("\"日本\" = 1", 11..12), "\"日本\" = 1");
+        assert_eq!(told, format!("f:1:8: `k` is empty\n  |\n1 | {text}\n  | {}^", " ".repeat(9)));
     }
 
     #[test]

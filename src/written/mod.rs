@@ -2,15 +2,15 @@
 //!
 //! serde stops at the first mistake and knows no place once a value has its type. Here a document is walked instead:
 //! whatever is wrong is noted with its place, the rest is still read, and all mistakes come out together. Tables are
-//! declared once, with [`table!`]: the fields, what they mean (which the JSON Schema tells as well) and whether they are
+//! declared once, with `table!`: the fields, what they mean (which the JSON Schema tells as well) and whether they are
 //! required.
 //!
 //! | module | what it knows |
 //! |---|---|
 //! | [`mistake`] | what can be wrong, and how it is shown: file, line, column, the line itself and a caret |
-//! | [`read`] | walking a document: tables, keys that exist, keys that are required |
-//! | [`values`] | the values that fields have: text, names, ports, one or many |
-//! | [`words`] | enums whose variants are words |
+//! | `read` | walking a document: tables, keys that exist, keys that are required |
+//! | `values` | the values that fields have: text, names, ports, one or many |
+//! | `words` | enums whose variants are words |
 
 pub mod mistake;
 pub(crate) mod read;

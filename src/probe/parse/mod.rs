@@ -1,4 +1,4 @@
-//! From a file's text to a [`Probe`]: what [`raw`] reads, checked and multiplied out.
+//! From a file's text to a [`Probe`]: what `raw` reads, checked and multiplied out.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
