@@ -84,13 +84,12 @@ impl Sites {
             }),
         };
         let here = self.listening.get(&key).ok_or_else(why)?;
-        let spellings: Vec<String> = match &to.spelled {
-            Some(spelled) => vec![spelled.clone()],
-            None => {
-                let mut all: Vec<_> = here.iter().flat_map(|one| &one.dialled_as).collect();
-                all.dedup();
-                all.into_iter().map(ToString::to_string).collect()
-            }
+        let spellings: Vec<String> = if let Some(spelled) = &to.spelled {
+            vec![spelled.clone()]
+        } else {
+            let mut all: Vec<_> = here.iter().flat_map(|one| &one.dialled_as).collect();
+            all.dedup();
+            all.into_iter().map(ToString::to_string).collect()
         };
         let mut targets = Vec::new();
         for host in spellings {

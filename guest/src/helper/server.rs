@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IoSlice;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use claude_bottle_protocol::helper::{
@@ -321,7 +321,7 @@ fn run_role(entered: Result<(), Failure>, role: impl FnOnce() -> ExitCode) -> Ex
 
 fn hand_over(socket: &OwnedFd, made: &Result<Made, (String, i32)>, nets: &[OwnedFd]) {
     let Ok(bytes) = serde_json::to_vec(made) else { return };
-    let raw: Vec<RawFd> = nets.iter().map(|net| net.as_raw_fd()).collect();
+    let raw: Vec<RawFd> = nets.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
     let slices = [IoSlice::new(&bytes)];
