@@ -198,7 +198,6 @@ mod tests {
                 method: Method::Exec,
                 to: None,
                 expect: Expect::Reached,
-                only_on: Vec::new(),
                 how: vec![],
                 only_on: vec![],
             }],
