@@ -15,6 +15,8 @@ pub enum Breach {
     NoNetworkNamespace,
     /// No file in the bottle can be executed.
     NoexecRoot,
+    /// The bottle has a second wire, to the host, and a default route over it.
+    LinkToHost,
 }
 
 /// What is to be known of a breach.
@@ -55,6 +57,12 @@ const ABOUT: &[About] = &[
         breach: Breach::NoexecRoot,
         name: "noexec-root",
         title: "nothing in the bottle can be executed",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::LinkToHost,
+        name: "link-to-host",
+        title: "the bottle has a second interface, on a bridge of the host",
         knock_ons: &[],
     },
 ];

@@ -14,11 +14,15 @@ use crate::probe::definition::{Site, To};
 pub struct Sites {
     listening: BTreeMap<(Site, String, Transport), Vec<Listening>>,
     absent: BTreeMap<(Site, String, Transport), String>,
+    count: u32,
 }
 
 /// One listener of the witness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listening {
+    /// Unique in the lab, given by [`Sites::add`]: a listener may stand for several addresses, each with a control of its
+    /// own.
+    pub key: u32,
     /// Its number at the witness.
     pub id: u32,
     /// What it stands for, such as `host-loopback tcp/discard`.
@@ -51,7 +55,9 @@ pub struct Unserved {
 
 impl Sites {
     /// Adds a listener for `port` of `site`.
-    pub fn add(&mut self, site: Site, port: &str, transport: Transport, listening: Listening) {
+    pub fn add(&mut self, site: Site, port: &str, transport: Transport, mut listening: Listening) {
+        listening.key = self.count;
+        self.count += 1;
         self.listening.entry((site, port.to_owned(), transport)).or_default().push(listening);
     }
 
@@ -129,6 +135,7 @@ mod tests {
         for (id, address) in [(1, "127.0.0.1:7"), (2, "127.0.0.2:7"), (3, "[::1]:7")] {
             let address: SocketAddr = address.parse().unwrap();
             let listening = Listening {
+                key: 0,
                 id,
                 name: "real-loopback tcp/random".into(),
                 address,

@@ -106,6 +106,20 @@ words! {
         HostLoopback = "host-loopback",
         /// The loopback of the machine that the launcher runs on. Ports: `discard` (9, where it can be bound), `random`.
         RealLoopback = "real-loopback",
+        /// The stand-in host's own addresses: the bridges' gateways and the one on its network. Ports: `discard`, `random`.
+        HostGateway = "host-gateway",
+        /// Another bottle on the same host. Ports: numbers.
+        Neighbour = "neighbour",
+        /// Public IPv4 addresses. Ports: numbers.
+        Internet = "internet",
+        /// Public IPv6 addresses. Ports: numbers.
+        InternetV6 = "internet-v6",
+        /// An address in each range that is no one's on the internet. Ports: numbers.
+        PrivateRanges = "private-ranges",
+        /// A public IPv4 address by way of NAT64 and 6to4. Ports: numbers.
+        Nat64 = "nat64",
+        /// Where clouds serve instance metadata. Ports: numbers.
+        Metadata = "metadata",
     }
 }
 
@@ -114,14 +128,26 @@ impl Site {
     pub const fn port_names(self) -> &'static [&'static str] {
         match self {
             Self::Bundle => &["gateway", "egress"],
-            Self::HostLoopback | Self::RealLoopback => &["discard", "random"],
+            Self::HostLoopback | Self::RealLoopback | Self::HostGateway => &["discard", "random"],
+            Self::Neighbour
+            | Self::Internet
+            | Self::InternetV6
+            | Self::PrivateRanges
+            | Self::Nat64
+            | Self::Metadata => &[],
         }
     }
 
     /// Whether a port may also be a number, from 1 to 65535: the site has a witness on whichever is asked for.
     pub const fn takes_numbers(self) -> bool {
         match self {
-            Self::Bundle | Self::HostLoopback | Self::RealLoopback => false,
+            Self::Bundle | Self::HostLoopback | Self::RealLoopback | Self::HostGateway => false,
+            Self::Neighbour
+            | Self::Internet
+            | Self::InternetV6
+            | Self::PrivateRanges
+            | Self::Nat64
+            | Self::Metadata => true,
         }
     }
 }

@@ -52,7 +52,7 @@ impl Evidences {
         Case {
             expect,
             how,
-            control: self.control(&ids),
+            control: self.control(listeners),
             arrival: self.arrival(nonce, &ids, listeners),
             witness: self.reliance(&ids),
             prober: self.prober(),
@@ -66,7 +66,7 @@ impl Evidences {
             .iter()
             .filter_map(|listening| {
                 let from = |round: &Controls| {
-                    self.log.reached(round.nonces.get(&listening.id)?, listening.id).flatten()
+                    self.log.reached(round.nonces.get(&listening.key)?, listening.id).flatten()
                 };
                 let (before, after) = (from(&self.leading)?, from(&self.trailing)?);
                 let place = &listening.control;
@@ -77,16 +77,16 @@ impl Evidences {
     }
 
     /// Every listener concerned must have been reached before and after.
-    fn control(&self, listeners: &[u32]) -> Control {
-        for id in listeners {
+    fn control(&self, listeners: &[Listening]) -> Control {
+        for Listening { key, id, .. } in listeners {
             let reached = |round: &Controls| {
-                round.nonces.get(id).is_some_and(|nonce| self.log.reached(nonce, *id).is_some())
+                round.nonces.get(key).is_some_and(|nonce| self.log.reached(nonce, *id).is_some())
             };
             if !reached(&self.leading) {
-                return Control::Failed(why(&self.leading, *id));
+                return Control::Failed(why(&self.leading, *key));
             }
             if !reached(&self.trailing) {
-                return Control::Lost(why(&self.trailing, *id));
+                return Control::Lost(why(&self.trailing, *key));
             }
         }
         if listeners.is_empty() {

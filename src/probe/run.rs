@@ -140,14 +140,14 @@ fn listeners<'a>(
     life: Option<&'a Listening>,
 ) -> BTreeMap<u32, (&'a Listening, Transport)> {
     let mut listeners = BTreeMap::new();
-    listeners.extend(life.map(|listening| (listening.id, (listening, Transport::Tcp))));
+    listeners.extend(life.map(|listening| (listening.key, (listening, Transport::Tcp))));
     for one in planned {
         let Means::Prober { action, listeners: concerned, .. } = &one.means else { continue };
         let transport = match action {
             Action::Udp(_) => Transport::Udp,
             Action::Tcp(_) | Action::Idle => Transport::Tcp,
         };
-        listeners.extend(concerned.iter().map(|listening| (listening.id, (listening, transport))));
+        listeners.extend(concerned.iter().map(|listening| (listening.key, (listening, transport))));
     }
     listeners
 }

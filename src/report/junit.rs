@@ -203,7 +203,6 @@ mod tests {
                 to: None,
                 expect: Expect::Reached,
                 how: vec![],
-                only_on: vec![],
             }],
         };
         let selected = [probe("smoke-echo"), probe("loopback-reach")];

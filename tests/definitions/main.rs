@@ -47,6 +47,11 @@ fn discover(files: &[(&str, &[u8])]) -> Result<Catalogue, DefinitionErrors> {
     Catalogue::discover(folder(files).path(), BREACHES)
 }
 
+/// The catalogue, or a panic that shows the mistakes as a person would see them.
+fn right(found: Result<Catalogue, DefinitionErrors>) -> Catalogue {
+    found.unwrap_or_else(|errors| panic!("{errors}"))
+}
+
 /// What is told about these files; the folder is called `probes`.
 fn told(files: &[(&str, &[u8])]) -> String {
     let folder = folder(files);
@@ -55,11 +60,7 @@ fn told(files: &[(&str, &[u8])]) -> String {
 }
 
 fn one(text: &str) -> Probe {
-    discover(&[("x.toml", text.as_bytes())])
-        .unwrap_or_else(|errors| panic!("{errors}"))
-        .get("x")
-        .cloned()
-        .unwrap()
+    right(discover(&[("x.toml", text.as_bytes())])).get("x").cloned().unwrap()
 }
 
 fn shipped_folder() -> PathBuf {
@@ -96,14 +97,14 @@ fn without(key: &str) -> String {
 
 #[test]
 fn the_shipped_definitions_are_right_and_are_those_built_in() {
-    let found = Catalogue::discover(&shipped_folder(), BREACHES).unwrap();
+    let found = right(Catalogue::discover(&shipped_folder(), BREACHES));
     let names: Vec<&str> = found.probes().iter().map(|probe| probe.name.as_str()).collect();
     assert!(names.is_sorted());
     for name in ["bundle-reach", "egress-port-bypass", "loopback-reach", "smoke-echo"] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
 
-    let built_in = Catalogue::embedded(BREACHES).unwrap();
+    let built_in = right(Catalogue::embedded(BREACHES));
     let without_file = |probe: &Probe| Probe { file: None, ..probe.clone() };
     let found: Vec<Probe> = found.probes().iter().map(without_file).collect();
     assert_eq!(built_in.probes(), found);

@@ -26,13 +26,7 @@ impl Backend for Namespace {
     }
 
     fn breaches(&self) -> &'static [Breach] {
-        &[
-            Breach::NoBundleRoute,
-            Breach::EgressOnAllInterfaces,
-            Breach::SharedNetworkNamespace,
-            Breach::NoNetworkNamespace,
-            Breach::NoexecRoot,
-        ]
+        world::BREACHES
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {

@@ -1,0 +1,52 @@
+//! What each breach changes in a sound lab.
+
+use std::net::Ipv4Addr;
+
+use claude_bottle_protocol::helper::REAL;
+
+use super::wires::{address, link, route};
+use super::{World, map, net};
+use crate::breach::Breach;
+use crate::probe::definition::Site;
+
+/// The breaches that this backend can make.
+pub(in super::super) const ALL: &[Breach] = &[
+    Breach::NoBundleRoute,
+    Breach::EgressOnAllInterfaces,
+    Breach::SharedNetworkNamespace,
+    Breach::NoNetworkNamespace,
+    Breach::NoexecRoot,
+    Breach::LinkToHost,
+];
+
+/// Makes the one hole.
+pub(super) fn make(world: &mut World, breach: Breach) {
+    match breach {
+        Breach::NoBundleRoute => world.net(net::BOTTLE).routes.clear(),
+        Breach::EgressOnAllInterfaces => {
+            for post in world.posts.of(Site::Bundle, "egress") {
+                post.listener.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+            }
+        }
+        Breach::SharedNetworkNamespace => {
+            world.bottle.net = net::HOST.into();
+            // The host reaches the bundle as its neighbour on the bridge.
+            let to_bundle = route((map::BUNDLE, 32), Some(map::BUNDLE_UPLINK), "bundle0");
+            world.net(net::HOST).routes.push(to_bundle);
+        }
+        Breach::NoNetworkNamespace => world.bottle.net = REAL.into(),
+        Breach::NoexecRoot => world.bottle.executable = false,
+        Breach::LinkToHost => link_to_host(world),
+    }
+}
+
+/// A second wire, from the bottle straight to the host, and a default route over it: what `docker network connect bridge`
+/// would do.
+fn link_to_host(world: &mut World) {
+    world.lab.links.push(link((net::BOTTLE, "eth1"), (net::HOST, "bottle0")));
+    let host = world.net(net::HOST);
+    host.addresses.push(address("bottle0", map::HOST_TO_BOTTLE, 24));
+    let bottle = world.net(net::BOTTLE);
+    bottle.addresses.push(address("eth1", map::BOTTLE_TO_HOST, 24));
+    bottle.routes.push(route(map::ANYWHERE, Some(map::HOST_TO_BOTTLE), "eth1"));
+}

@@ -1,0 +1,125 @@
+//! The embedded backend's bottle, bundle and lab as data: what the helper is asked to make.
+//!
+//! ```text
+//!  bottle ── eth0 ──────── agent0 ─ bundle ─ uplink0 ──── bundle0 ─ host ─ wan0 ──── lan0 ─ world
+//!  10.200.0.2              10.200.0.1       10.200.1.2    10.200.1.1 │   192.168.200.10    192.168.200.1
+//!                                                                    │                     1.1.1.1 …
+//!                                             neighbour ─ eth0 ─── other0
+//!                                             10.200.2.2           10.200.2.1
+//! ```
+//!
+//! The bottle has one route, to the bundle's address. The host forwards for the bundle, as a real one does.
+
+mod holes;
+mod map;
+mod posts;
+mod wires;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use claude_bottle_protocol::helper::{Bottle, Lab, Net, Placed};
+use claude_bottle_protocol::witness::Listener;
+
+pub(super) use self::holes::ALL as BREACHES;
+pub(super) use self::posts::DISCARD_PORT;
+use self::posts::{Post, Posts, Stand};
+use super::real::{Absent, RealLoopback};
+use crate::breach::Breach;
+use crate::lab::{Listening, Sites};
+use crate::probe::definition::Site;
+
+/// The net namespaces' names.
+pub(super) mod net {
+    pub(in super::super) const BOTTLE: &str = "bottle";
+    pub(in super::super) const BUNDLE: &str = "bundle";
+    pub(in super::super) const HOST: &str = "host";
+    pub(in super::super) const NEIGHBOUR: &str = "neighbour";
+    pub(in super::super) const WORLD: &str = "world";
+}
+
+/// Everything to ask the helper for, and how probes find their way in it.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    /// Net namespaces, wires, listeners.
+    pub(super) lab: Lab,
+    /// The bottle's walls.
+    pub(super) bottle: Bottle,
+    posts: Posts,
+    absent: Vec<Absent>,
+}
+
+impl World {
+    /// The world around a sound bottle, or one with the hole that `breach` makes.
+    pub(super) fn plan(name: &str, breach: Option<Breach>) -> Self {
+        let (lab, bottle, posts) = (wires::lay(), walls(name), Posts::sound());
+        let mut world = Self { lab, bottle, posts, absent: Vec::new() };
+        if let Some(breach) = breach {
+            holes::make(&mut world, breach);
+        }
+        let placed = |Post { net, listener, same_port, .. }: &Post| Placed {
+            net: (*net).into(),
+            listener: listener.clone(),
+            same_port: *same_port,
+        };
+        world.lab.listeners = world.posts.0.iter().map(placed).collect();
+        world
+    }
+
+    /// Adds the listeners on the real loopback; their descriptors go to the witness.
+    pub(super) fn adopt(&mut self, real: RealLoopback) -> Vec<OwnedFd> {
+        self.absent = real.absent;
+        let mut descriptors = Vec::new();
+        for opened in real.opened {
+            self.lab.adopted.push(self.posts.adopt(&opened));
+            descriptors.push(opened.descriptor);
+        }
+        descriptors
+    }
+
+    /// The sites, now that the listeners' addresses are known.
+    pub(super) fn sites(&self, listening: &BTreeMap<u32, SocketAddr>) -> Sites {
+        let mut sites = Sites::default();
+        for Post { listener, stands, .. } in &self.posts.0 {
+            let Listener { id, transport, address } = *listener;
+            let address = listening.get(&id).copied().unwrap_or(address);
+            for Stand { site, port, dialled_as, control, control_dials } in stands {
+                let listening = Listening {
+                    key: 0,
+                    id,
+                    name: format!("{site} {transport}/{port}"),
+                    address,
+                    dialled_as: dialled_as.clone(),
+                    control: (*control).to_owned(),
+                    control_dials: SocketAddr::new(*control_dials, address.port()),
+                };
+                sites.add(*site, port, transport, listening);
+            }
+        }
+        for Absent { port, transport, why } in &self.absent {
+            sites.lacks(Site::RealLoopback, port, *transport, why.clone());
+        }
+        sites
+    }
+
+    fn net(&mut self, name: &str) -> &mut Net {
+        let net = self.lab.nets.iter_mut().find(|net| net.name == name);
+        net.expect("the plan has this net")
+    }
+}
+
+fn walls(name: &str) -> Bottle {
+    let hosts = ["bundle", "pipelock", "egress", "gitleaks", "supervise"];
+    Bottle {
+        net: net::BOTTLE.into(),
+        hostname: name.into(),
+        hosts: hosts.map(|alias| (map::BUNDLE, alias.to_owned())).into(),
+        env: BTreeMap::new(),
+        mounts: Vec::new(),
+        executable: true,
+        seccomp: true,
+        user_namespaces: false,
+        capabilities: Vec::new(),
+    }
+}

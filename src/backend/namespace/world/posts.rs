@@ -1,0 +1,174 @@
+//! Where the witness listens in the lab, and what each listener stands for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use claude_bottle_protocol::helper::REAL;
+use claude_bottle_protocol::witness::{Listener, Transport};
+
+use super::{map, net};
+use crate::backend::namespace::real::Opened;
+use crate::probe::definition::Site;
+
+/// The port of the gateway daemon.
+const GATEWAY_PORT: u16 = 8888;
+/// The port of the egress daemon.
+const EGRESS_PORT: u16 = 9099;
+/// The port of the discard service (RFC 863).
+pub(in super::super) const DISCARD_PORT: u16 = 9;
+/// The ports of the world's servers: ssh, smtp, dns, http, ntp, https, dns over TLS, and what is often used instead.
+const WORLD_PORTS: &[u16] = &[22, 25, 53, 80, 123, 443, 853, 8443];
+/// The port of the neighbour's service.
+const NEIGHBOUR_PORT: u16 = 8080;
+
+/// All of an interface's addresses, in both families.
+const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ONE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const TWO: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+const ONE_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// One listener of the witness.
+#[derive(Debug, Clone)]
+pub(super) struct Post {
+    /// The net namespace it is in.
+    pub(super) net: &'static str,
+    /// The listener.
+    pub(super) listener: Listener,
+    /// With port 0: the group that gets one port.
+    pub(super) same_port: Option<u32>,
+    /// What it stands for.
+    pub(super) stands: Vec<Stand>,
+}
+
+/// What a listener stands for.
+#[derive(Debug, Clone)]
+pub(super) struct Stand {
+    /// The site.
+    pub(super) site: Site,
+    /// The port's name there.
+    pub(super) port: String,
+    /// The addresses under which a bottle would dial it.
+    pub(super) dialled_as: Vec<IpAddr>,
+    /// The net namespace that its controls come from.
+    pub(super) control: &'static str,
+    /// The address that its controls dial.
+    pub(super) control_dials: IpAddr,
+}
+
+impl Stand {
+    fn new(site: Site, port: impl Into<String>) -> Self {
+        let (dialled_as, control_dials) = (Vec::new(), ONE);
+        Self { site, port: port.into(), dialled_as, control: net::HOST, control_dials }
+    }
+
+    /// Dialled as any of `addresses`; one control for all.
+    fn dialled_as(self, addresses: &[IpAddr]) -> Self {
+        Self { dialled_as: addresses.to_vec(), ..self }
+    }
+
+    /// Controls come from `net` and dial `address`.
+    fn control(self, net: &'static str, address: IpAddr) -> Self {
+        Self { control: net, control_dials: address, ..self }
+    }
+
+    /// One stand per address, each with a control of its own from `net`.
+    fn each(self, net: &'static str, addresses: &[IpAddr]) -> Vec<Self> {
+        addresses.iter().map(|ip| self.clone().dialled_as(&[*ip]).control(net, *ip)).collect()
+    }
+}
+
+/// Every listener in the lab.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Posts(pub(super) Vec<Post>);
+
+impl Posts {
+    /// Those of a sound lab.
+    pub(super) fn sound() -> Self {
+        let mut posts = Self::default();
+        posts.bundle();
+        posts.host();
+        posts.neighbour();
+        posts.world();
+        posts
+    }
+
+    fn bundle(&mut self) {
+        let gateway = Stand::new(Site::Bundle, "gateway").dialled_as(&[map::BUNDLE]);
+        let gateway = gateway.control(net::BUNDLE, map::BUNDLE);
+        self.both(net::BUNDLE, ANY_V4, GATEWAY_PORT, &[gateway]);
+        let egress = Stand::new(Site::Bundle, "egress").dialled_as(&[map::BUNDLE]);
+        self.both(net::BUNDLE, ONE, EGRESS_PORT, &[egress.control(net::BUNDLE, ONE)]);
+    }
+
+    /// The stand-in host listens on all of its addresses, in both families.
+    fn host(&mut self) {
+        for (name, port) in [("discard", DISCARD_PORT), ("random", 0)] {
+            let loopback = Stand::new(Site::HostLoopback, name).dialled_as(&[ONE, TWO, ONE_V6]);
+            let mut stands = vec![loopback.control(net::HOST, ONE)];
+            let addresses = [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY];
+            stands.extend(Stand::new(Site::HostGateway, name).each(net::WORLD, &addresses));
+            self.both(net::HOST, ANY, port, &stands);
+        }
+    }
+
+    fn neighbour(&mut self) {
+        let stand = Stand::new(Site::Neighbour, NEIGHBOUR_PORT.to_string());
+        let stands = stand.each(net::HOST, &[map::NEIGHBOUR]);
+        self.both(net::NEIGHBOUR, ANY_V4, NEIGHBOUR_PORT, &stands);
+    }
+
+    /// One listener per port takes what is meant for any of the world's addresses.
+    fn world(&mut self) {
+        for port in WORLD_PORTS {
+            let stand = |site| Stand::new(site, port.to_string());
+            let mut stands = stand(Site::Internet).each(net::HOST, map::INTERNET);
+            stands.extend(stand(Site::InternetV6).each(net::HOST, map::INTERNET_V6));
+            stands.extend(stand(Site::PrivateRanges).each(net::HOST, map::PRIVATE));
+            stands.extend(stand(Site::Nat64).each(net::HOST, map::NAT64));
+            stands.extend(stand(Site::Metadata).each(net::HOST, map::METADATA));
+            self.both(net::WORLD, ANY, *port, &stands);
+        }
+    }
+
+    /// A TCP and a UDP listener.
+    fn both(&mut self, net: &'static str, bound: IpAddr, port: u16, stands: &[Stand]) {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            self.add(net, transport, SocketAddr::new(bound, port), stands.to_vec());
+        }
+    }
+
+    fn add(
+        &mut self,
+        net: &'static str,
+        transport: Transport,
+        address: SocketAddr,
+        stands: Vec<Stand>,
+    ) -> u32 {
+        let id = u32::try_from(self.0.len()).expect("a few dozen listeners");
+        let listener = Listener { id, transport, address };
+        let same_port = (address.port() == 0).then_some(0);
+        self.0.push(Post { net, listener, same_port, stands });
+        id
+    }
+
+    /// Adds a listener that the launcher has opened on its own loopback.
+    pub(super) fn adopt(&mut self, opened: &Opened) -> Listener {
+        let ip = opened.address.ip();
+        let stand = Stand::new(Site::RealLoopback, opened.port).dialled_as(&[ip]);
+        let stands = vec![stand.control(REAL, ip)];
+        let id = self.add(REAL, opened.transport, opened.address, stands);
+        self.0[id as usize].listener.clone()
+    }
+
+    /// The listeners for `port` of `site`.
+    pub(super) fn of<'a>(
+        &'a mut self,
+        site: Site,
+        port: &'a str,
+    ) -> impl Iterator<Item = &'a mut Post> {
+        let stands_for = move |post: &&mut Post| {
+            post.stands.iter().any(|stand| stand.site == site && stand.port == port)
+        };
+        self.0.iter_mut().filter(stands_for)
+    }
+}
