@@ -197,7 +197,7 @@ fn with_toolbox(other: Option<&str>) -> Result<Completion, Failed> {
     assert_eq!(output.status.success(), other.is_none(), "{told}");
     let junit = folder.junit().unwrap();
     if other.is_some() {
-        let said = format!("the toolbox is of version `{OTHER}`, not `{VERSION}`");
+        let said = format!("the toolbox is of version `{}`, not `{VERSION}`", *OTHER);
         assert!(told.contains(&said), "{told}");
         assert!(junit.contains("<failure") && junit.contains(&said), "{junit}");
     } else {
