@@ -202,6 +202,7 @@ mod tests {
                 method: Method::Exec,
                 to: None,
                 expect: Expect::Reached,
+                only_on: Vec::new(),
                 how: vec![],
             }],
         };
