@@ -119,6 +119,7 @@ pub struct Placed {
 /// The bottle's walls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one wall, up or down")]
 pub struct Bottle {
     /// The net namespace it lives in, or [`REAL`] under a breach.
     pub net: String,
