@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse, Target as Dial};
 use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
@@ -79,11 +79,7 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
     let Some(to) = &definition.to else {
         return vec![(format!("{method} a command"), Means::Exec)];
     };
-    let transport = match method {
-        Method::Tcp => Transport::Tcp,
-        Method::Udp => Transport::Udp,
-        Method::Exec => unreachable!("goes nowhere, as the parser has checked"),
-    };
+    let (transport, action) = made_by(method);
     let place = format!("{method} to {}:{}", to.site, to.port);
     match sites.targets(to, transport) {
         Err(unserved) => {
@@ -94,14 +90,30 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
             .into_iter()
             .map(|target| {
                 let what = format!("{place} as {}", target.dial.host);
-                let action = match transport {
-                    Transport::Tcp => Action::Tcp(target.dial),
-                    Transport::Udp => Action::Udp(target.dial),
-                };
+                let action = action(target.dial);
                 let (nonce, listeners) = (fresh_nonce(), target.listeners);
                 (what, Means::Prober { nonce, action, listeners })
             })
             .collect(),
+    }
+}
+
+/// By what a method's attempts are seen, and what the prober does to make one.
+fn made_by(method: Method) -> (Transport, fn(Dial) -> Action) {
+    match method {
+        Method::Tcp => (Transport::Tcp, Action::Tcp),
+        Method::Udp => (Transport::Udp, Action::Udp),
+        Method::TcpFastOpen => (Transport::Tcp, Action::TcpFastOpen),
+        Method::Mptcp => (Transport::Tcp, Action::Mptcp),
+        Method::UdpUnconnected => (Transport::Udp, Action::UdpUnconnected),
+        Method::PingSocket => (Transport::Icmp, Action::PingSocket),
+        Method::RawIcmp => (Transport::Icmp, Action::RawIcmp),
+        Method::RawUdp => (Transport::Udp, Action::RawUdp),
+        Method::Frame => (Transport::Packet, Action::Frame),
+        Method::UringFrame => (Transport::Packet, Action::UringFrame),
+        Method::Frame32 => (Transport::Packet, Action::Frame32),
+        Method::ForgedArp => (Transport::Packet, Action::ForgedArp),
+        Method::Exec => unreachable!("goes nowhere, as the parser has checked"),
     }
 }
 
@@ -131,13 +143,15 @@ pub fn controls<'a>(
     let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
     let mut nonces = BTreeMap::new();
     for (id, (listening, transport)) in listeners {
-        let target = claude_bottle_protocol::prober::Target {
+        let target = Dial {
             host: listening.control_dials.ip().to_string(),
             port: listening.control_dials.port(),
         };
         let action = match transport {
             Transport::Tcp => Action::Tcp(target),
             Transport::Udp => Action::Udp(target),
+            Transport::Icmp => Action::RawIcmp(target),
+            Transport::Packet => Action::Frame(target),
         };
         let nonce = fresh_nonce();
         nonces.insert(id, nonce.clone());

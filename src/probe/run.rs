@@ -144,8 +144,15 @@ fn listeners<'a>(
     for one in planned {
         let Means::Prober { action, listeners: concerned, .. } = &one.means else { continue };
         let transport = match action {
-            Action::Udp(_) => Transport::Udp,
-            Action::Tcp(_) | Action::Idle => Transport::Tcp,
+            Action::Udp(_) | Action::UdpUnconnected(_) | Action::RawUdp(_) => Transport::Udp,
+            Action::PingSocket(_) | Action::RawIcmp(_) => Transport::Icmp,
+            Action::Frame(_)
+            | Action::UringFrame(_)
+            | Action::Frame32(_)
+            | Action::ForgedArp(_) => Transport::Packet,
+            Action::Tcp(_) | Action::TcpFastOpen(_) | Action::Mptcp(_) | Action::Idle => {
+                Transport::Tcp
+            }
         };
         listeners.extend(concerned.iter().map(|listening| (listening.key, (listening, transport))));
     }

@@ -127,6 +127,8 @@ pub struct Bottle {
     pub executable: bool,
     /// Whether the filter on system calls is on; always, but under a breach.
     pub seccomp: bool,
+    /// Whether the filter lets commands use `io_uring`; never, but under a breach.
+    pub io_uring: bool,
     /// Whether a command may make user namespaces; never, but under a breach.
     pub user_namespaces: bool,
     /// Capabilities (names such as `NET_RAW`) that its commands have over the bottle's net namespace; none, but

@@ -51,11 +51,25 @@ pub(super) fn connected(
     };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, kind, flags, None).map_err(socket_word)?;
+    connect_to(socket, address, until)
+}
+
+/// Connects `socket`, which does not block, to `address`.
+pub(super) fn connect_to(
+    socket: OwnedFd,
+    address: SocketAddr,
+    until: Instant,
+) -> Result<OwnedFd, Word> {
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
         Ok(()) => return Ok(socket),
         Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(errno_word(errno)),
     }
+    established(socket, until)
+}
+
+/// Waits until `socket`, which is being connected, is; or says why not.
+pub(super) fn established(socket: OwnedFd, until: Instant) -> Result<OwnedFd, Word> {
     if !wait(&socket, PollFlags::POLLOUT, until) {
         return Err(Word::new(How::TimedOut));
     }

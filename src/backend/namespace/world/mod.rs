@@ -119,6 +119,7 @@ fn walls(name: &str) -> Bottle {
         mounts: Vec::new(),
         executable: true,
         seccomp: true,
+        io_uring: false,
         user_namespaces: false,
         capabilities: Vec::new(),
     }
