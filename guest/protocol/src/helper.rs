@@ -112,6 +112,7 @@ pub struct Placed {
 /// The bottle's walls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "one wall each, told apart by their names")]
 pub struct Bottle {
     /// The net namespace it lives in, or [`REAL`] under a breach.
     pub net: String,
