@@ -113,7 +113,7 @@ const ABOUT: &[About] = &[
         breach: Breach::NetRawUnconfined,
         name: "net-raw-unconfined",
         title: "the bottle's commands keep CAP_NET_RAW and run unconfined, as in a Kubernetes pod that asks for nothing",
-        knock_ons: &["icmp-echo"],
+        knock_ons: &["icmp-echo", "namespace-escape"],
     },
     About {
         breach: Breach::NetRawIoUring,
