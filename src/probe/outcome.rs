@@ -189,3 +189,17 @@ impl ProbeOutcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples::{attempt, known, leaked, probe};
+
+    #[test]
+    fn a_known_leak_excuses_no_other_one() {
+        let mut outcome = known(probe("dns", leaked()));
+        assert_eq!(outcome.standing(), Standing::KnownLeak);
+        outcome.attempts.push(attempt("tcp to internet:443", leaked()));
+        assert_eq!(outcome.standing(), Standing::Fail);
+    }
+}

@@ -200,7 +200,6 @@ mod tests {
                 expect: Expect::Reached,
                 only_on: Vec::new(),
                 how: vec![],
-                only_on: vec![],
             }],
         };
         let selected = [probe("smoke-echo"), probe("loopback-reach")];

@@ -23,6 +23,6 @@ pub mod terminal;
 pub mod text;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
 pub use tally::exit_code;

@@ -10,18 +10,18 @@ use crate::probe::definition::{Expect, Severity};
 use crate::probe::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
 use crate::probe::verdict::{Evidence, Said, Verdict};
 
-pub(super) const HOSTILE: &str =
+pub(crate) const HOSTILE: &str =
     "\x1b[2J\r\nnamespace\n]]></system-out></testcase><testcase name=\"forged\"/>\u{202e}";
 
-pub(super) fn contained() -> Verdict {
+pub(crate) fn contained() -> Verdict {
     Verdict::Contained { how: How::Refused }
 }
 
-pub(super) fn reached() -> Verdict {
+pub(crate) fn reached() -> Verdict {
     Verdict::Reached
 }
 
-pub(super) fn leaked() -> Verdict {
+pub(crate) fn leaked() -> Verdict {
     Verdict::Leaked {
         evidence: Evidence {
             witness: "host-loopback tcp/9 at 0.0.0.0:9".to_owned(),
@@ -32,7 +32,7 @@ pub(super) fn leaked() -> Verdict {
     }
 }
 
-pub(super) fn observed(saw: &str) -> Verdict {
+pub(crate) fn observed(saw: &str) -> Verdict {
     Verdict::Leaked {
         evidence: Evidence {
             witness: "the bottle's routes".to_owned(),
@@ -43,19 +43,19 @@ pub(super) fn observed(saw: &str) -> Verdict {
     }
 }
 
-pub(super) fn unreached(why: &str) -> Verdict {
+pub(crate) fn unreached(why: &str) -> Verdict {
     Verdict::Unreached { why: why.to_owned() }
 }
 
-pub(super) fn inconclusive(why: &str) -> Verdict {
+pub(crate) fn inconclusive(why: &str) -> Verdict {
     Verdict::Inconclusive { why: why.to_owned() }
 }
 
-pub(super) fn skipped(why: &str) -> Verdict {
+pub(crate) fn skipped(why: &str) -> Verdict {
     Verdict::Skipped { why: why.to_owned() }
 }
 
-pub(super) fn attempt(what: &str, verdict: Verdict) -> AttemptOutcome {
+pub(crate) fn attempt(what: &str, verdict: Verdict) -> AttemptOutcome {
     let how = match &verdict {
         Verdict::Contained { how } => *how,
         Verdict::Reached | Verdict::Leaked { .. } => How::Answered,
@@ -80,7 +80,7 @@ pub(super) fn attempt(what: &str, verdict: Verdict) -> AttemptOutcome {
 }
 
 /// A probe with one attempt, unless it is skipped.
-pub(super) fn probe(name: &str, verdict: Verdict) -> ProbeOutcome {
+pub(crate) fn probe(name: &str, verdict: Verdict) -> ProbeOutcome {
     let attempts = match &verdict {
         Verdict::Skipped { .. } => vec![],
         _ => vec![attempt("tcp to host-loopback:discard as 127.0.0.1", verdict.clone())],
@@ -88,7 +88,7 @@ pub(super) fn probe(name: &str, verdict: Verdict) -> ProbeOutcome {
     probe_of(name, verdict, attempts)
 }
 
-pub(super) fn probe_of(
+pub(crate) fn probe_of(
     name: &str,
     verdict: Verdict,
     attempts: Vec<AttemptOutcome>,
@@ -105,12 +105,20 @@ pub(super) fn probe_of(
     }
 }
 
-pub(super) fn known(mut probe: ProbeOutcome) -> ProbeOutcome {
-    probe.known_leak = Some("https://example.invalid/issues/7".to_owned());
+pub(crate) fn known(probe: ProbeOutcome) -> ProbeOutcome {
+    known_as(probe, "https://example.invalid/issues/7")
+}
+
+/// Its attempts expect the leak that is documented there.
+fn known_as(mut probe: ProbeOutcome, reference: &str) -> ProbeOutcome {
+    probe.known_leak = Some(reference.to_owned());
+    for attempt in &mut probe.attempts {
+        attempt.expect = Expect::Leaks;
+    }
     probe
 }
 
-pub(super) fn run(probes: Vec<ProbeOutcome>) -> RunOutcome {
+pub(crate) fn run(probes: Vec<ProbeOutcome>) -> RunOutcome {
     RunOutcome {
         backend: "namespace".to_owned(),
         breach: None,
@@ -127,7 +135,7 @@ pub(super) fn run(probes: Vec<ProbeOutcome>) -> RunOutcome {
 }
 
 /// One of everything.
-pub(super) fn everything() -> RunOutcome {
+pub(crate) fn everything() -> RunOutcome {
     let to = |address: &str, verdict| {
         attempt(&format!("tcp to host-loopback:discard as {address}"), verdict)
     };
@@ -164,15 +172,14 @@ pub(super) fn everything() -> RunOutcome {
 }
 
 /// A guest, a definition and an error message that all want to break a report.
-pub(super) fn hostile() -> RunOutcome {
+pub(crate) fn hostile() -> RunOutcome {
     let mut one = attempt(HOSTILE, leaked());
     one.said.as_mut().unwrap().detail = Some(Untrusted::new(HOSTILE));
     one.control = Some(HOSTILE.to_owned());
     let mut leak = probe_of(HOSTILE, observed(HOSTILE), vec![one]);
     leak.title = HOSTILE.to_owned();
     leak.why = HOSTILE.to_owned();
-    let mut known_leak = probe("known", leaked());
-    known_leak.known_leak = Some(HOSTILE.to_owned());
+    let known_leak = known_as(probe("known", leaked()), HOSTILE);
     let probes = vec![
         leak,
         known_leak,
