@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::print;
 use crate::probe::schema;
 
 /// Print the JSON Schema of a file format.
@@ -24,6 +25,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let schema = match arguments.format {
         Format::Probe => schema::probe(),
     };
-    println!("{}", serde_json::to_string_pretty(&schema)?);
+    print::out(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(ExitCode::SUCCESS)
 }

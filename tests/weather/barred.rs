@@ -7,7 +7,9 @@ use crate::run::{Marked, can_run, program, skipped};
 /// The command in a user namespace of its own that may hold no further one: the machine itself stays as it is.
 fn barred(command: &str, arguments: &[&str]) -> Marked {
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
-    Marked::of("unshare").args(&["--user", "--map-root-user", "sh", "-c", script, command]).args(arguments)
+    Marked::of("unshare")
+        .args(&["--user", "--map-root-user", "sh", "-c", script, command])
+        .args(arguments)
 }
 
 const REASON: &str = "user.max_user_namespaces is 0";

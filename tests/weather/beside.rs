@@ -15,7 +15,8 @@ fn at_once(count: usize) -> Vec<Vec<(String, String, String, String)>> {
             (std::thread::spawn(move || marked.ends()), json)
         })
         .collect();
-    let ended: Vec<_> = runs.into_iter().map(|(run, json)| (run.join().expect("a run"), json)).collect();
+    let ended: Vec<_> =
+        runs.into_iter().map(|(run, json)| (run.join().expect("a run"), json)).collect();
     ended
         .into_iter()
         .map(|(ended, json)| {
@@ -55,11 +56,12 @@ fn a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged() {
     // Kept by us, by a run beside us, or by somebody else: taken in any case; or not to be had by this user.
     let _tcp = TcpListener::bind(("127.0.0.1", 9));
     let _udp = UdpSocket::bind(("127.0.0.1", 9));
-    let expected = if _tcp.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
-        "listening on the real port 9 needs root or CAP_NET_BIND_SERVICE"
-    } else {
-        "somebody else listens on the real port 9"
-    };
+    let expected =
+        if _tcp.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+            "listening on the real port 9 needs root or CAP_NET_BIND_SERVICE"
+        } else {
+            "somebody else listens on the real port 9"
+        };
     let found = at_once(1).remove(0);
     let (discard, others): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|(_, what, ..)| what.contains("real-loopback:discard"));
@@ -68,6 +70,9 @@ fn a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged() {
         assert_eq!((verdict.as_str(), why.as_str()), ("skipped", expected), "{what}");
     }
     for (probe, what, verdict, why) in others {
-        assert!(matches!(verdict.as_str(), "contained" | "reached"), "{probe}: {what}: {verdict} {why}");
+        assert!(
+            matches!(verdict.as_str(), "contained" | "reached"),
+            "{probe}: {what}: {verdict} {why}"
+        );
     }
 }

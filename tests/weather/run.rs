@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use claude_bottle::host::Host;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -100,7 +101,10 @@ impl Marked {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{count}", std::process::id());
         let mut command = Command::new(program);
-        command.env(MARK, &mark).env_remove("NO_COLOR").current_dir("/");
+        command.env(MARK, &mark).current_dir("/");
+        for name in ["NO_COLOR", "RUST_BACKTRACE", "CLAUDE_BOTTLE_TOOLBOX"] {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, mark }
     }
@@ -169,7 +173,11 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(pid(self.child.id()), signal).expect("send a signal");
+        match kill(pid(self.child.id()), signal) {
+            // It has ended, and was waited for.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => panic!("send {signal}: {error}"),
+        }
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {

@@ -30,7 +30,8 @@ fn neither_home_nor_a_temporary_folder_is_needed() {
 
 /// A PID namespace in which memory cannot be executed (`vm.memfd_noexec`, Linux 6.3), and the program in it.
 fn without_executable_memory(who: &str, arguments: &str) -> Option<Marked> {
-    let script = format!("echo 2 > /proc/sys/vm/memfd_noexec || exit 77; exec {who} \"$0\" {arguments}");
+    let script =
+        format!("echo 2 > /proc/sys/vm/memfd_noexec || exit 77; exec {who} \"$0\" {arguments}");
     let unshare = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"];
     let run = || Marked::of("unshare").args(&unshare);
     let tried = run().args(&["echo 2 > /proc/sys/vm/memfd_noexec"]).ends();
@@ -85,7 +86,8 @@ fn a_full_disk_is_told_and_the_other_report_is_written() {
     if !can_run() {
         return;
     }
-    let (disk, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (disk, other) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let (disk, other) = (disk.path().to_str().unwrap(), other.path().to_str().unwrap());
     let script = "mount -t tmpfs -o size=4k none \"$1\" || exit 77
         shift
