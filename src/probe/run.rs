@@ -144,8 +144,11 @@ fn listeners<'a>(
     for one in planned {
         let Means::Prober { action, listeners: concerned, .. } = &one.means else { continue };
         let transport = match action {
-            Action::Udp(_) => Transport::Udp,
-            Action::Tcp(_) | Action::Idle => Transport::Tcp,
+            Action::Udp(_) | Action::DnsUdp(_) | Action::InheritedUdp(_) => Transport::Udp,
+            Action::UnixAbstract(_) | Action::UnixPath(_) => Transport::Unix,
+            Action::Tcp(_) | Action::DnsTcp(_) | Action::InheritedTcp(_) | Action::Idle => {
+                Transport::Tcp
+            }
         };
         listeners.extend(concerned.iter().map(|listening| (listening.key, (listening, transport))));
     }

@@ -9,14 +9,15 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::process::ExitCode;
 
-use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, REAL, Reply, Request};
+use claude_bottle_protocol::helper::{Forwarder, Lab, MAX_MESSAGE, Process, REAL, Reply, Request};
+use claude_bottle_protocol::witness::Transport;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socket, socketpair,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -24,6 +25,7 @@ use nix::unistd::Pid;
 use super::lab::{self, Made};
 use super::{bottle, control};
 use crate::failure::{Doing as _, Failure};
+use crate::forwarder::Sockets;
 use crate::sys::{descriptors, fork};
 
 /// The files below `/proc/self/net` that tell what a net namespace is like.
@@ -146,12 +148,13 @@ impl Server {
             .doing(|| "hear from the lab's maker".into())?;
         let made: Result<Made, (String, i32)> = serde_json::from_slice(&buffer[..length])
             .map_err(|_| Failure::new("hear from the lab's maker: it died"))?;
-        let Made { nets: names, listening } =
+        let Made { nets: names, listening, files, cookies } =
             made.map_err(|(what, errno)| Failure { what, errno })?;
         let inodes = names.iter().cloned().collect();
         self.nets = names.into_iter().map(|(name, _)| name).zip(nets).collect();
         let listening = listening.into_iter().collect();
-        self.reply(&Reply::Built { inodes, listening })
+        let files = files.into_iter().collect();
+        self.reply(&Reply::Built { inodes, listening, files, cookies })
     }
 
     fn start(
@@ -178,12 +181,36 @@ impl Server {
             }
             Process::Bottle(walls) => {
                 let net = self.net(&walls.net)?;
+                let left_open = walls.left_open.iter();
+                let left_open = left_open
+                    .map(|left| Ok((self.net(&left.net)?, left.transport)))
+                    .collect::<Result<Vec<_>, Failure>>()?;
                 self.in_new_pid_namespace(move || {
-                    let entered = enter(net.as_ref())
-                        .and_then(|()| keep_only(streams))
+                    let left = left_open.len();
+                    let entered = leave_open(&left_open)
+                        .and_then(|sockets| enter(net.as_ref()).map(|()| sockets))
+                        .and_then(|sockets| keep_these(streams, sockets))
+                        // They are the commands', by number.
+                        .map(std::mem::forget)
                         .and_then(|()| bottle::enclose(&walls));
-                    run_role(entered, crate::roles::session)
+                    run_role(entered, || crate::roles::session(left))
                 })?
+            }
+            Process::Forwarder(Forwarder { listens_in, listens_on, asks_from, asks }) => {
+                let (here, there) = (self.net(&listens_in)?, self.net(&asks_from)?);
+                fork::run(move || {
+                    let entered = enter(here.as_ref())
+                        .and_then(|()| {
+                            Sockets::open(listens_on).doing(|| format!("listen on {listens_on}"))
+                        })
+                        .and_then(|sockets| enter(there.as_ref()).map(|()| sockets))
+                        .and_then(|sockets| keep_these(streams, sockets.into()))
+                        .and_then(Sockets::from_descriptors);
+                    match entered {
+                        Ok(sockets) => crate::forwarder::serve(sockets, asks),
+                        Err(failure) => run_role(Err(failure), || ExitCode::FAILURE),
+                    }
+                })
             }
         }
         .doing(|| "fork".into())?;
@@ -273,6 +300,26 @@ fn enter(net: Option<&OwnedFd>) -> Result<(), Failure> {
 fn keep_only(streams: [OwnedFd; 3]) -> Result<(), Failure> {
     descriptors::become_standard(streams).doing(|| "take the standard streams".into())?;
     descriptors::close_all_others().doing(|| "close all other descriptors".into())
+}
+
+/// As [`keep_only`], and `kept` from descriptor 3 on, for this process and the programs that it starts.
+fn keep_these(streams: [OwnedFd; 3], kept: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+    descriptors::keep_only(streams, kept).doing(|| "close all other descriptors".into())
+}
+
+/// Sockets as they come from their net namespaces, unbound and unconnected.
+fn leave_open(wanted: &[(Option<OwnedFd>, Transport)]) -> Result<Vec<OwnedFd>, Failure> {
+    let mut left = Vec::new();
+    for (net, transport) in wanted {
+        enter(net.as_ref())?;
+        let kind = match transport {
+            Transport::Udp => SockType::Datagram,
+            Transport::Tcp | Transport::Unix => SockType::Stream,
+        };
+        let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None);
+        left.push(socket.doing(|| "make a socket to leave open".into())?);
+    }
+    Ok(left)
 }
 
 fn run_role(entered: Result<(), Failure>, role: impl FnOnce() -> ExitCode) -> ExitCode {

@@ -7,6 +7,7 @@ pub(crate) mod descriptors;
 pub(crate) mod drops;
 pub(crate) mod environment;
 pub(crate) mod fork;
+pub(crate) mod namespace;
 pub(crate) mod pending;
 pub(crate) mod reap;
 pub(crate) mod terminal;

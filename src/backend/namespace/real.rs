@@ -117,6 +117,7 @@ fn open(transport: Transport, address: SocketAddr) -> io::Result<(OwnedFd, Socke
             let address = socket.local_addr()?;
             Ok((socket.into(), address))
         }
+        Transport::Unix => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
