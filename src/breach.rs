@@ -27,6 +27,12 @@ pub enum Breach {
     DbusMounted,
     /// Commands in the bottle inherit sockets of the host.
     DescriptorLeftOpen,
+    /// Commands keep the capability to configure the bottle's network.
+    NetAdmin,
+    /// Commands may make user namespaces.
+    UserNamespaces,
+    /// Commands see the host's processes, and may inspect them and enter their namespaces.
+    HostProcesses,
 }
 
 /// What is to be known of a breach.
@@ -103,6 +109,24 @@ const ABOUT: &[About] = &[
         breach: Breach::DescriptorLeftOpen,
         name: "descriptor-left-open",
         title: "commands in the bottle inherit sockets of the host",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::NetAdmin,
+        name: "net-admin",
+        title: "commands in the bottle keep CAP_NET_ADMIN",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::UserNamespaces,
+        name: "user-namespaces",
+        title: "commands in the bottle may make user namespaces",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::HostProcesses,
+        name: "host-processes",
+        title: "the bottle shares the host's PID namespace, with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
         knock_ons: &[],
     },
 ];

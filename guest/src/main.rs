@@ -29,6 +29,8 @@ mod helper;
 #[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
 mod prober;
 #[cfg(target_os = "linux")]
 mod roles;

@@ -31,6 +31,8 @@ pub struct Listening {
     pub id: u32,
     /// What it stands for, such as `host-loopback tcp/discard`.
     pub name: String,
+    /// What it listens with.
+    pub transport: Transport,
     /// Where it is bound.
     pub address: Address,
     /// What it answers with, and its controls ask for.
@@ -125,13 +127,12 @@ impl Sites {
     /// What to dial for `to`, one target for each address that the site has if the definition spells none.
     pub fn targets(&self, to: &To, transport: Transport) -> Result<Vec<Target>, Unserved> {
         let here = self.listening(to, transport)?;
-        let spellings: Vec<String> = match &to.spelled {
-            Some(spelled) => vec![spelled.clone()],
-            None => {
-                let mut all: Vec<_> = here.iter().flat_map(|one| &one.dialled_as).collect();
-                all.dedup();
-                all.into_iter().map(ToString::to_string).collect()
-            }
+        let spellings: Vec<String> = if let Some(spelled) = &to.spelled {
+            vec![spelled.clone()]
+        } else {
+            let mut all: Vec<_> = here.iter().flat_map(|one| &one.dialled_as).collect();
+            all.dedup();
+            all.into_iter().map(ToString::to_string).collect()
         };
         let mut targets = Vec::new();
         for host in spellings {
@@ -197,6 +198,7 @@ mod tests {
                 key: 0,
                 id,
                 name: "real-loopback tcp/random".into(),
+                transport: Transport::Tcp,
                 address: address.into(),
                 service: Service::Echo,
                 dialled_as: vec![address.ip()],
@@ -249,6 +251,7 @@ mod tests {
                 key: 0,
                 id,
                 name: "resolver udp/dns".into(),
+                transport: Transport::Udp,
                 address: address.into(),
                 service: Service::Resolver,
                 dialled_as: vec![address.ip()],

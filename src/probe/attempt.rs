@@ -4,26 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{
-    Action, Attempt, Batch, Fuse, Inherited, Lookup, Paths, Server, Target as Dial,
-};
-use claude_bottle_protocol::witness::{Service, Transport};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse};
+use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
+use super::action;
 use super::definition::{AttemptDefinition, Method, Probe, RunsOn, Site, To};
-use crate::lab::{Address, Listening, Sites, Unserved};
+use super::outside::Look;
+use crate::lab::{Listening, Sites};
 
 /// How long a denial is waited for: longer than the 1.0 s that some rejections and a first IPv6 contact take.
 pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
-
-/// How a definition spells "whomever the bottle is configured to ask".
-const CONFIGURED: &str = "resolv.conf";
-/// How the names go on that are looked up. `.test` is nobody's (RFC 6761 §6.2): no real resolver would ask further.
-const LOOKED_UP: &str = "lab.test";
-/// Below this name the canary resolver changes its mind after the first answer.
-const REBINDING: &str = "rebind.test";
-/// Where metadata services listen.
-const HTTP_PORT: u16 = 80;
 
 /// A nonce that was never used before.
 pub fn fresh_nonce() -> Nonce {
@@ -57,6 +48,13 @@ pub enum Means {
         /// Who would see it.
         listeners: Vec<Listening>,
     },
+    /// By the prober, in the batch; the outside looks what came of it.
+    Outside {
+        /// What the prober does.
+        action: Action,
+        /// What is looked at.
+        look: Look,
+    },
     /// By a command of its own.
     Exec,
     /// Not at all, here.
@@ -88,26 +86,13 @@ pub fn plan(probes: &[Probe], backend: &str, sites: &Sites) -> Vec<Planned> {
 fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> {
     let method = definition.method;
     let Some(to) = &definition.to else {
-        return vec![(format!("{method} a command"), Means::Exec)];
+        return vec![(method.to_string(), goes_nowhere(method))];
     };
-    let transport = transport(method);
-    let place = format!("{method} to {}:{}", to.site, to.port);
-    let made = match method {
-        Method::UnixAbstract | Method::UnixPath => through_sockets(method, to, sites),
-        _ => sites.targets(to, transport).map(|targets| {
-            targets
-                .into_iter()
-                .map(|target| {
-                    let as_what = format!("{place} as {}", target.dial.host);
-                    (as_what, action(method, target.dial, sites), target.listeners)
-                })
-                .collect()
-        }),
-    };
-    match made {
+    match action::made(method, to, sites) {
         Err(unserved) => {
             let spelled = to.spelled.as_ref().map(|s| format!(" as {s}")).unwrap_or_default();
-            vec![(format!("{place}{spelled}"), Means::Skipped(unserved.why))]
+            let what = format!("{method} to {}:{}{spelled}", to.site, to.port);
+            vec![(what, Means::Skipped(unserved.why))]
         }
         Ok(made) => made
             .into_iter()
@@ -118,61 +103,19 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
     }
 }
 
-/// What a method's listeners listen with.
-fn transport(method: Method) -> Transport {
+/// How an attempt without a target is made.
+fn goes_nowhere(method: Method) -> Means {
+    let outside = |action, look| Means::Outside { action, look };
     match method {
-        Method::Tcp | Method::DnsTcp | Method::InheritedTcp => Transport::Tcp,
-        Method::Udp | Method::DnsUdp | Method::Rebind | Method::InheritedUdp => Transport::Udp,
-        Method::UnixAbstract | Method::UnixPath => Transport::Unix,
-        Method::Exec => unreachable!("goes nowhere, as the parser has checked"),
+        Method::Exec => Means::Exec,
+        Method::AddAddress => outside(Action::Reconfigure(Change::Address), Look::BottleNetwork),
+        Method::AddRoute => outside(Action::Reconfigure(Change::Route), Look::BottleNetwork),
+        Method::AddLink => outside(Action::Reconfigure(Change::Link), Look::BottleNetwork),
+        Method::Unshare => outside(Action::Unshare, Look::Strays),
+        Method::Inbound => outside(Action::Listen, Look::Inbound),
+        Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),
+        _ => unreachable!("has a target, as the parser has checked"),
     }
-}
-
-/// What the prober does to get to `dial`.
-fn action(method: Method, dial: Dial, sites: &Sites) -> Action {
-    let inherited = |target| Inherited { target, namespaces: sites.namespaces.clone() };
-    match method {
-        Method::Udp => Action::Udp(dial),
-        Method::DnsUdp => Action::DnsUdp(lookup(dial)),
-        Method::DnsTcp => Action::DnsTcp(lookup(dial)),
-        Method::Rebind => Action::DnsUdp(Lookup {
-            below: REBINDING.into(),
-            then_connect: Some(HTTP_PORT),
-            ..lookup(dial)
-        }),
-        Method::InheritedTcp => Action::InheritedTcp(inherited(dial)),
-        Method::InheritedUdp => Action::InheritedUdp(inherited(dial)),
-        Method::Tcp | Method::UnixAbstract | Method::UnixPath | Method::Exec => Action::Tcp(dial),
-    }
-}
-
-fn lookup(dial: Dial) -> Lookup {
-    let server = if dial.host == CONFIGURED { Server::Configured } else { Server::At(dial) };
-    Lookup { server, below: LOOKED_UP.into(), then_connect: None }
-}
-
-type Made = (String, Action, Vec<Listening>);
-
-/// Attempts at Unix sockets: one for each abstract one, and one for all of those that may be found in the file system.
-fn through_sockets(method: Method, to: &To, sites: &Sites) -> Result<Vec<Made>, Unserved> {
-    let here = sites.listening(to, Transport::Unix)?;
-    let place = format!("{method} to {}:{}", to.site, to.port);
-    if method == Method::UnixPath {
-        let ours = here.iter().filter_map(|one| match &one.address {
-            Address::File { file, .. } => Some(*file),
-            Address::Inet(_) | Address::Abstract(_) => None,
-        });
-        let paths = Paths { paths: Vec::new(), ours: ours.collect() };
-        return Ok(vec![(place, Action::UnixPath(paths), here.to_vec())]);
-    }
-    let one_each = here.iter().filter_map(|one| match &one.address {
-        Address::Abstract(name) => {
-            let action = Action::UnixAbstract(name.clone());
-            Some((format!("{place} as {}", one.address), action, vec![one.clone()]))
-        }
-        Address::Inet(_) | Address::File { .. } => None,
-    });
-    Ok(one_each.collect())
 }
 
 /// The sign of life: an attempt to reach what every plan allows. Its number is 0.
@@ -187,8 +130,14 @@ pub fn sign_of_life(sites: &Sites) -> Option<(Attempt, Listening)> {
 pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) -> Batch {
     let mut attempts: Vec<_> = sign_of_life.cloned().into_iter().collect();
     for one in planned {
-        if let Means::Prober { nonce, action, .. } = &one.means {
-            attempts.push(attempt(one.id, nonce.clone(), action.clone()));
+        match &one.means {
+            Means::Prober { nonce, action, .. } => {
+                attempts.push(attempt(one.id, nonce.clone(), action.clone()));
+            }
+            Means::Outside { action, .. } => {
+                attempts.push(attempt(one.id, fresh_nonce(), action.clone()));
+            }
+            Means::Exec | Means::Skipped(_) => {}
         }
     }
     Batch { token: fresh_nonce(), fuse, attempts }
@@ -196,43 +145,25 @@ pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) ->
 
 /// The controls for `listeners`, by the place that they come from; and each listener's nonce.
 pub fn controls<'a>(
-    listeners: impl Iterator<Item = (u32, (&'a Listening, Transport))>,
+    listeners: impl Iterator<Item = &'a Listening>,
 ) -> (BTreeMap<String, Batch>, BTreeMap<u32, Nonce>) {
     let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
     let mut nonces = BTreeMap::new();
-    for (id, (listening, transport)) in listeners {
-        let action = control(listening, transport);
+    for listening in listeners {
+        let action = action::control(listening);
         let nonce = fresh_nonce();
-        nonces.insert(id, nonce.clone());
+        nonces.insert(listening.key, nonce.clone());
         let batch = batches.entry(listening.control.clone()).or_insert_with(|| Batch {
             token: fresh_nonce(),
             fuse: Fuse::Namespaces(Vec::new()),
             attempts: Vec::new(),
         });
-        batch.attempts.push(attempt(id, nonce, action));
+        batch.attempts.push(attempt(listening.key, nonce, action));
     }
     (batches, nonces)
 }
 
-/// What a control does: the same as the attempts, from a place that must get there.
-fn control(listening: &Listening, transport: Transport) -> Action {
-    let address = match &listening.control_dials {
-        Address::Inet(address) => *address,
-        Address::Abstract(name) => return Action::UnixAbstract(name.clone()),
-        Address::File { path, file } => {
-            return Action::UnixPath(Paths { paths: vec![path.clone()], ours: vec![*file] });
-        }
-    };
-    let dial = Dial { host: address.ip().to_string(), port: address.port() };
-    match (transport, listening.service) {
-        (Transport::Udp, Service::Resolver) => Action::DnsUdp(lookup(dial)),
-        (_, Service::Resolver) => Action::DnsTcp(lookup(dial)),
-        (Transport::Udp, Service::Echo) => Action::Udp(dial),
-        (Transport::Tcp | Transport::Unix, Service::Echo) => Action::Tcp(dial),
-    }
-}
-
-fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
+pub(super) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
     let patience_ms = u32::try_from(DENY_WINDOW.as_millis()).unwrap_or(u32::MAX);
     Attempt { id, nonce, patience_ms, action }
 }

@@ -1,5 +1,6 @@
 //! Probes: what they are, how they are found, judged and run.
 
+mod action;
 pub mod attempt;
 pub mod catalogue;
 pub mod definition;
@@ -9,6 +10,7 @@ mod exec;
 pub mod flip;
 pub mod judge;
 pub mod outcome;
+pub mod outside;
 pub mod parse;
 pub mod run;
 pub mod schema;

@@ -70,6 +70,16 @@ pub enum Action {
     InheritedTcp(Inherited),
     /// Send the nonce from each UDP socket that the prober has inherited.
     InheritedUdp(Inherited),
+    /// Listen on TCP and UDP, on one port of every address, until released; answer each nonce that comes with itself.
+    Listen,
+    /// Change the net namespace's configuration.
+    Reconfigure(Change),
+    /// Start a process in user and net namespaces of its own, and keep it until released.
+    Unshare,
+    /// Enter each other net namespace that can be seen in `/proc`, and connect over TCP from there.
+    EnterNamespace(Target),
+    /// Take each UDP socket of each other process that can be seen in `/proc`, and send the nonce over it.
+    StealSocket(Target),
 }
 
 /// What inherited sockets may be used for.
@@ -128,6 +138,18 @@ pub struct SocketFile {
     pub inode: u64,
 }
 
+/// A change to a net namespace's configuration: harmless, since it concerns documentation addresses alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Change {
+    /// Add 192.0.2.77/32 to `lo`.
+    Address,
+    /// Add a route to 198.51.100.77/32 by way of `lo`.
+    Route,
+    /// Make a veth pair.
+    Link,
+}
+
 /// Where an attempt goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,12 +174,12 @@ pub enum Line {
         /// The inode number of the prober's network namespace, where it can be read.
         netns: Option<u64>,
     },
-    /// An attempt waits for the outside: a listener is up on `address`.
+    /// An attempt waits until the end of the prober's input, so that the outside can look, or dial in.
     Ready {
         /// The attempt.
         id: u32,
-        /// Where it listens.
-        address: SocketAddr,
+        /// The port it listens on, if it does.
+        port: Option<u16>,
     },
     /// An attempt has ended.
     Done {

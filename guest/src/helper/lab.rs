@@ -14,8 +14,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::netlink::{self, Netlink};
 use crate::failure::{Doing as _, Failure};
+use crate::netlink::{self, Netlink};
 use crate::sys::namespace;
 use crate::witness::listener::Socket;
 

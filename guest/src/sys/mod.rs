@@ -9,5 +9,6 @@ pub(crate) mod environment;
 pub(crate) mod fork;
 pub(crate) mod namespace;
 pub(crate) mod pending;
+pub(crate) mod pidfd;
 pub(crate) mod reap;
 pub(crate) mod terminal;

@@ -26,6 +26,9 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::SshAgentMounted,
     Breach::DbusMounted,
     Breach::DescriptorLeftOpen,
+    Breach::NetAdmin,
+    Breach::UserNamespaces,
+    Breach::HostProcesses,
 ];
 
 /// Makes the one hole.
@@ -63,6 +66,13 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::DescriptorLeftOpen => {
             let left = |transport| LeftOpen { net: net::HOST.into(), transport };
             world.bottle.left_open = [Transport::Tcp, Transport::Udp].map(left).into();
+        }
+        Breach::NetAdmin => world.bottle.capabilities = vec!["NET_ADMIN".into()],
+        Breach::UserNamespaces => world.bottle.user_namespaces = true,
+        Breach::HostProcesses => {
+            world.bottle.capabilities = vec!["SYS_ADMIN".into(), "SYS_PTRACE".into()];
+            world.bottle.seccomp = false;
+            world.bottle.own_processes = false;
         }
     }
 }

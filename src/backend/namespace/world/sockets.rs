@@ -121,6 +121,7 @@ fn stand(
         key: 0,
         id: listener.id,
         name: format!("{site} unix/{port}"),
+        transport: Transport::Unix,
         address: address.clone(),
         service: Service::Echo,
         dialled_as: Vec::new(),
