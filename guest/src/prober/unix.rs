@@ -51,7 +51,7 @@ const LONGEST_ANSWER: usize = 4096;
 /// Connects to the abstract socket `name`.
 pub(super) fn abstract_socket(name: &str, nonce: &Nonce, until: Instant) -> Word {
     if !name.starts_with(ABSTRACT_PREFIX) {
-        let detail = Some(format!("the fuse forbids @{}: no witness has such a name", name));
+        let detail = Some(format!("the fuse forbids @{name}: no witness has such a name"));
         return Word { detail, ..Word::new(How::Fused) };
     }
     match UnixAddr::new_abstract(name.as_bytes()) {
