@@ -39,10 +39,16 @@ pub(super) fn made(method: Method, to: &To, sites: &Sites) -> Result<Vec<Made>, 
 fn transport(method: Method) -> Transport {
     match method {
         Method::Udp
+        | Method::UdpUnconnected
+        | Method::RawUdp
         | Method::StealSocket
         | Method::DnsUdp
         | Method::Rebind
         | Method::InheritedUdp => Transport::Udp,
+        Method::PingSocket | Method::RawIcmp => Transport::Icmp,
+        Method::Frame | Method::UringFrame | Method::Frame32 | Method::ForgedArp => {
+            Transport::Packet
+        }
         Method::UnixAbstract | Method::UnixPath => Transport::Unix,
         _ => Transport::Tcp,
     }
@@ -54,6 +60,16 @@ fn action(method: Method, target: Target, sites: &Sites) -> Action {
     match method {
         Method::Tcp => Action::Tcp(target),
         Method::Udp => Action::Udp(target),
+        Method::TcpFastOpen => Action::TcpFastOpen(target),
+        Method::Mptcp => Action::Mptcp(target),
+        Method::UdpUnconnected => Action::UdpUnconnected(target),
+        Method::PingSocket => Action::PingSocket(target),
+        Method::RawIcmp => Action::RawIcmp(target),
+        Method::RawUdp => Action::RawUdp(target),
+        Method::Frame => Action::Frame(target),
+        Method::UringFrame => Action::UringFrame(target),
+        Method::Frame32 => Action::Frame32(target),
+        Method::ForgedArp => Action::ForgedArp(target),
         Method::EnterNamespace => Action::EnterNamespace(target),
         Method::StealSocket => Action::StealSocket(target),
         Method::DnsUdp => Action::DnsUdp(lookup(target)),
@@ -109,9 +125,11 @@ pub(super) fn control(listening: &Listening) -> Action {
     let target = Target { host: address.ip().to_string(), port: address.port() };
     match (listening.transport, listening.service) {
         (Transport::Udp, Service::Resolver) => Action::DnsUdp(lookup(target)),
-        (_, Service::Resolver) => Action::DnsTcp(lookup(target)),
+        (Transport::Tcp, Service::Resolver) => Action::DnsTcp(lookup(target)),
         (Transport::Udp, Service::Echo) => Action::Udp(target),
-        (Transport::Tcp | Transport::Unix, Service::Echo) => Action::Tcp(target),
+        (Transport::Icmp, _) => Action::RawIcmp(target),
+        (Transport::Packet, _) => Action::Frame(target),
+        (Transport::Tcp | Transport::Unix, _) => Action::Tcp(target),
     }
 }
 

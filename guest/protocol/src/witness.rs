@@ -19,6 +19,10 @@ pub enum Transport {
     Udp,
     /// A Unix stream socket: a [`UnixListener`], never a [`Listener`].
     Unix,
+    /// A raw socket that sees ICMP echo requests. Its listener's port is 0.
+    Icmp,
+    /// A packet socket on every interface of its net namespace. Its listener's port is the ethertype.
+    Packet,
 }
 
 impl std::fmt::Display for Transport {
@@ -27,6 +31,8 @@ impl std::fmt::Display for Transport {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Unix => "unix",
+            Self::Icmp => "icmp",
+            Self::Packet => "packet",
         })
     }
 }
@@ -37,7 +43,7 @@ impl std::fmt::Display for Transport {
 pub struct Listener {
     /// Unique in the lab.
     pub id: u32,
-    /// TCP or UDP.
+    /// By which protocol.
     pub transport: Transport,
     /// Where it listens. Port 0: any free one, reported in [`Event::Listening`].
     pub address: SocketAddr,

@@ -349,7 +349,8 @@ fn leave_open(wanted: &[(Option<OwnedFd>, Transport)]) -> Result<Vec<OwnedFd>, F
         enter(net.as_ref())?;
         let kind = match transport {
             Transport::Udp => SockType::Datagram,
-            Transport::Tcp | Transport::Unix => SockType::Stream,
+            Transport::Tcp => SockType::Stream,
+            other => return Err(Failure::new(format!("leave a socket for {other} open"))),
         };
         let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None);
         left.push(socket.doing(|| "make a socket to leave open".into())?);

@@ -15,10 +15,11 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
 
+use super::raw::Raw;
 use crate::failure::{Doing as _, Failure};
 
 /// What a UDP listener may have pending, in bytes: more than any batch sends to one listener.
-const RECEIVE_BUFFER: usize = 1 << 20;
+pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) enum Socket {
     Udp(UdpSocket, Service),
     /// Accepts connections over a Unix socket.
     Unix(UnixListener),
+    /// Sees what has no port.
+    Raw(Raw),
 }
 
 impl Socket {
@@ -38,6 +41,9 @@ impl Socket {
     pub(crate) fn open(wanted: &Listener) -> Result<Self, Failure> {
         let Listener { transport, address, service, .. } = wanted;
         let what = || format!("listen on {transport} {address}");
+        if matches!(transport, Transport::Icmp | Transport::Packet) {
+            return Raw::open(*transport, *address).doing(what).map(Self::Raw);
+        }
         let is_udp = is_udp(wanted)?;
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::Inet,
@@ -113,6 +119,7 @@ impl Socket {
             Self::Tcp(listener, _) => listener.local_addr().map(Some),
             Self::Udp(socket, _) => socket.local_addr().map(Some),
             Self::Unix(_) => Ok(None),
+            Self::Raw(socket) => Ok(Some(socket.address())),
         }
         .doing(|| "read a listener's address".into())
     }
@@ -123,6 +130,9 @@ fn is_udp(wanted: &Listener) -> Result<bool, Failure> {
     match wanted.transport {
         Transport::Tcp => Ok(false),
         Transport::Udp => Ok(true),
+        Transport::Icmp | Transport::Packet => {
+            Err(Failure::new("take over a raw socket: only TCP and UDP are opened elsewhere"))
+        }
         Transport::Unix => Err(Failure::new("listen on a Unix socket at an internet address")),
     }
 }
@@ -133,6 +143,7 @@ impl AsFd for Socket {
             Self::Tcp(listener, _) => listener.as_fd(),
             Self::Udp(socket, _) => socket.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
+            Self::Raw(socket) => socket.as_fd(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod connection;
 pub(crate) mod listener;
+pub(crate) mod raw;
 mod resolver;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,10 @@ const MOST_CONNECTIONS: usize = 4096;
 /// The longest datagram that is looked at.
 const DATAGRAM: usize = 64 * 1024;
 
+/// How often one nonce is reported and answered per datagram listener. A datagram that seems to come from a listener (its
+/// socket was stolen, or its address forged) would otherwise be answered for ever.
+const REPEATS: u32 = 8;
+
 struct Witness {
     started: Instant,
     sockets: Vec<(u32, Socket)>,
@@ -37,6 +42,8 @@ struct Witness {
     /// Connections that the witness itself turned away, per listener.
     turned_away: BTreeMap<u32, u64>,
     resolver: Resolver,
+    /// How often each nonce came to a datagram listener.
+    heard: BTreeMap<(u32, Nonce), u32>,
     out: io::Stdout,
 }
 
@@ -49,6 +56,7 @@ pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
         next_connection: 0,
         turned_away: BTreeMap::new(),
         resolver: Resolver::default(),
+        heard: BTreeMap::new(),
         out: io::stdout(),
     };
     match witness.run() {
@@ -145,6 +153,14 @@ impl Witness {
                 }
                 Ok(())
             }
+            Socket::Raw(socket) => {
+                for (nonce, peer) in socket.hear() {
+                    let at_us = micros(self.started);
+                    let sighting = Sighting { listener: *id, peer, at_us };
+                    report(&mut self.out, &Event::Saw { sighting, nonce, connection: None })?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -194,6 +210,11 @@ impl Witness {
                 Service::Echo => None,
             };
             for nonce in Nonce::scan(payload).collect::<Vec<_>>() {
+                let times = self.heard.entry((listener, nonce.clone())).or_default();
+                *times += 1;
+                if *times > REPEATS {
+                    continue;
+                }
                 let sighting = self.sighting(listener, Some(received.peer));
                 let event = Event::Saw { sighting, nonce: nonce.clone(), connection: None };
                 report(&mut self.out, &event)?;

@@ -29,6 +29,10 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::NetAdmin,
     Breach::UserNamespaces,
     Breach::HostProcesses,
+    Breach::PingGroupRange,
+    Breach::NetRaw,
+    Breach::NetRawUnconfined,
+    Breach::NetRawIoUring,
 ];
 
 /// Makes the one hole.
@@ -74,6 +78,20 @@ pub(super) fn make(world: &mut World, breach: Breach) {
             world.bottle.seccomp = false;
             world.bottle.own_processes = false;
         }
+        Breach::PingGroupRange => {
+            // The only group that the lab's user namespace knows, and the bottle's commands are in it.
+            let range = ("ipv4/ping_group_range".to_owned(), "0 0".to_owned());
+            world.net(net::BOTTLE).sysctls.extend([range]);
+        }
+        Breach::NetRaw => keep_net_raw(world),
+        Breach::NetRawUnconfined => {
+            keep_net_raw(world);
+            world.bottle.seccomp = false;
+        }
+        Breach::NetRawIoUring => {
+            keep_net_raw(world);
+            world.bottle.io_uring = true;
+        }
     }
 }
 
@@ -94,6 +112,10 @@ fn forward_queries(world: &mut World) {
 fn show_socket(world: &mut World, name: &str, target: &str) {
     let (source, target) = (sockets::path(name), target.into());
     world.bottle.mounts.push(Mount { source, target, writable: false });
+}
+
+fn keep_net_raw(world: &mut World) {
+    world.bottle.capabilities.push("NET_RAW".to_owned());
 }
 
 /// A second wire, from the bottle straight to the host, and a default route over it: what `docker network connect bridge`
