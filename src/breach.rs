@@ -17,6 +17,12 @@ pub enum Breach {
     NoexecRoot,
     /// The bottle has a second wire, to the host, and a default route over it.
     LinkToHost,
+    /// Commands keep the capability to configure the bottle's network.
+    NetAdmin,
+    /// Commands may make user namespaces.
+    UserNamespaces,
+    /// Commands see the host's processes, and may inspect them and enter their namespaces.
+    HostProcesses,
     /// The bottle's commands may open ping sockets.
     PingGroupRange,
     /// The bottle's commands keep `CAP_NET_RAW`.
@@ -74,6 +80,24 @@ const ABOUT: &[About] = &[
         knock_ons: &[],
     },
     About {
+        breach: Breach::NetAdmin,
+        name: "net-admin",
+        title: "commands in the bottle keep CAP_NET_ADMIN",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::UserNamespaces,
+        name: "user-namespaces",
+        title: "commands in the bottle may make user namespaces",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::HostProcesses,
+        name: "host-processes",
+        title: "the bottle shares the host's PID namespace, with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+        knock_ons: &[],
+    },
+    About {
         breach: Breach::PingGroupRange,
         name: "ping-group-range",
         title: "net.ipv4.ping_group_range lets every group ping, as systemd and Docker set it",
@@ -89,7 +113,7 @@ const ABOUT: &[About] = &[
         breach: Breach::NetRawUnconfined,
         name: "net-raw-unconfined",
         title: "the bottle's commands keep CAP_NET_RAW and run unconfined, as in a Kubernetes pod that asks for nothing",
-        knock_ons: &["icmp-echo"],
+        knock_ons: &["icmp-echo", "namespace-escape"],
     },
     About {
         breach: Breach::NetRawIoUring,
