@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse, Target};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse, Target as Dial};
 use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
@@ -106,8 +106,23 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
     }
 }
 
+/// How an attempt without a target is made.
+fn goes_nowhere(method: Method) -> Means {
+    let outside = |action, look| Means::Outside { action, look };
+    match method {
+        Method::Exec => Means::Exec,
+        Method::AddAddress => outside(Action::Reconfigure(Change::Address), Look::BottleNetwork),
+        Method::AddRoute => outside(Action::Reconfigure(Change::Route), Look::BottleNetwork),
+        Method::AddLink => outside(Action::Reconfigure(Change::Link), Look::BottleNetwork),
+        Method::Unshare => outside(Action::Unshare, Look::Strays),
+        Method::Inbound => outside(Action::Listen, Look::Inbound),
+        Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),
+        _ => unreachable!("has a target, as the parser has checked"),
+    }
+}
+
 /// By what a method's attempts are seen, and what the prober does to make one.
-fn made_by(method: Method) -> (Transport, fn(Target) -> Action) {
+fn made_by(method: Method) -> (Transport, fn(Dial) -> Action) {
     match method {
         Method::Tcp => (Transport::Tcp, Action::Tcp),
         Method::Udp => (Transport::Udp, Action::Udp),
@@ -124,21 +139,6 @@ fn made_by(method: Method) -> (Transport, fn(Target) -> Action) {
         Method::EnterNamespace => (Transport::Tcp, Action::EnterNamespace),
         Method::StealSocket => (Transport::Udp, Action::StealSocket),
         _ => unreachable!("goes nowhere, as the parser has checked"),
-    }
-}
-
-/// How an attempt without a target is made.
-fn goes_nowhere(method: Method) -> Means {
-    let outside = |action, look| Means::Outside { action, look };
-    match method {
-        Method::Exec => Means::Exec,
-        Method::AddAddress => outside(Action::Reconfigure(Change::Address), Look::BottleNetwork),
-        Method::AddRoute => outside(Action::Reconfigure(Change::Route), Look::BottleNetwork),
-        Method::AddLink => outside(Action::Reconfigure(Change::Link), Look::BottleNetwork),
-        Method::Unshare => outside(Action::Unshare, Look::Strays),
-        Method::Inbound => outside(Action::Listen, Look::Inbound),
-        Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),
-        _ => unreachable!("has a target, as the parser has checked"),
     }
 }
 
@@ -174,7 +174,7 @@ pub fn controls<'a>(
     let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
     let mut nonces = BTreeMap::new();
     for listening in listeners {
-        let target = Target {
+        let target = Dial {
             host: listening.control_dials.ip().to_string(),
             port: listening.control_dials.port(),
         };

@@ -96,10 +96,7 @@ impl AsFd for Raw {
 
 /// Receives one packet, or nothing: whoever shares the socket may have changed its mode, so each call says that it is
 /// not to wait.
-fn receive<S: SockaddrLike>(
-    fd: &OwnedFd,
-    buffer: &mut [u8],
-) -> nix::Result<(usize, Option<S>)> {
+fn receive<S: SockaddrLike>(fd: &OwnedFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<S>)> {
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<S>(fd.as_raw_fd(), &mut slices, None, MsgFlags::MSG_DONTWAIT)?;
     Ok((message.bytes, message.address))
