@@ -51,9 +51,9 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Probe(arguments) => probe::run(&arguments, color),
         Command::Canary(arguments) => canary::run(&arguments, color),
-        Command::Doctor(arguments) => doctor::run(&arguments, color),
+        Command::Doctor(arguments) => Ok(doctor::run(&arguments, color)),
         Command::Schema(arguments) => schema::run(&arguments),
-        Command::Completions(arguments) => complete::run::<Arguments>(&arguments),
+        Command::Completions(arguments) => Ok(complete::run::<Arguments>(&arguments)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
