@@ -204,9 +204,9 @@ fn drop_privileges(walls: &Bottle) -> Result<(), Failure> {
             let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
         }
     }
-    for capability in caps::all() {
-        let beyond_kernel = !caps::runtime::thread_all_supported().contains(&capability);
-        if !kept.contains(&capability) && !beyond_kernel {
+    // Once: it asks the kernel about each of them.
+    for capability in caps::runtime::thread_all_supported() {
+        if !kept.contains(&capability) {
             caps::drop(None, CapSet::Bounding, capability).map_err(failed)?;
         }
     }
