@@ -222,7 +222,8 @@ async fn run_prober(
     let (tell, mut told) = mpsc::unbounded_channel();
     let (total, mut done) = (batch.attempts.len(), 0);
     let mut lines = running.lines();
-    let conversation = converse(batch, &mut lines, |heard| {
+    // Takes `tell` along: when the conversation ends, so does the seeing to.
+    let conversation = converse(batch, &mut lines, move |heard| {
         if let Heard::Done { .. } = heard {
             done += 1;
             watch.attempts(done, total);
