@@ -2,6 +2,7 @@
 //!
 //! `/proc/net/tcp` tells the same, but walks the whole machine's table of connections for it, which takes milliseconds.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 
@@ -33,7 +34,7 @@ pub(super) fn lines() -> Result<String, Failure> {
     {
         for family in [AF_INET, AF_INET6] {
             for address in dump(family, protocol, states)? {
-                text.push_str(&format!("{name} {address}\n"));
+                let _ = writeln!(text, "{name} {address}");
             }
         }
     }

@@ -4,6 +4,7 @@
 //! from, and what a bottle without a net namespace of its own would be in.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
@@ -281,7 +282,7 @@ fn strays(known: &[u64]) -> String {
         let pid = entry.file_name().to_string_lossy().into_owned();
         let is_process = pid.bytes().all(|byte| byte.is_ascii_digit());
         if let Some(inode) = net_inode(&pid).filter(|inode| is_process && !known.contains(inode)) {
-            lines.push_str(&format!("process {pid} in net:[{inode}]\n"));
+            let _ = writeln!(lines, "process {pid} in net:[{inode}]");
         }
     }
     lines
