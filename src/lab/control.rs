@@ -1,6 +1,6 @@
 //! Talking to a prober, in a bottle or at a control's place: one batch in, its lines out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -122,6 +122,7 @@ pub async fn converse(
     mut heard: impl FnMut(Heard) + Send,
 ) -> Answers {
     let mut answers = Answers::default();
+    let mut waiting = BTreeSet::new();
     loop {
         let line = match lines.next_line().await {
             Ok(Some(line)) => line,
@@ -134,7 +135,7 @@ pub async fn converse(
                 return answers;
             }
         };
-        match answers.take(batch, &line, &mut heard) {
+        match answers.take(batch, &line, &mut waiting, &mut heard) {
             Ok(true) => return answers,
             Ok(false) => {}
             Err(why) => {
@@ -151,6 +152,7 @@ impl Answers {
         &mut self,
         batch: &Batch,
         line: &[u8],
+        waiting: &mut BTreeSet<u32>,
         heard: &mut impl FnMut(Heard),
     ) -> Result<bool, String> {
         let line = serde_json::from_slice::<Line>(line)
@@ -168,11 +170,15 @@ impl Answers {
             Line::Hello { .. } if self.greeted => return Err("it greeted twice".into()),
             Line::Hello { netns, .. } => (self.greeted, self.netns) = (true, netns),
             _ if !self.greeted => return Err("it did not greet".into()),
-            Line::Ready { id, port } => heard(Heard::Ready { id, port }),
-            Line::Done { id, word, took_us } => {
-                if !batch.attempts.iter().any(|attempt| attempt.id == id) {
-                    return Err(format!("it told of attempt {id}, which does not exist"));
+            Line::Ready { id, port } => {
+                exists(batch, id)?;
+                if !waiting.insert(id) {
+                    return Err(format!("it said twice that attempt {id} waits"));
                 }
+                heard(Heard::Ready { id, port });
+            }
+            Line::Done { id, word, took_us } => {
+                exists(batch, id)?;
                 // A second word may not replace the first.
                 let word = (word, Duration::from_micros(took_us));
                 if self.words.insert(id, word).is_some() {
@@ -193,4 +199,9 @@ impl Answers {
         }
         Ok(false)
     }
+}
+
+fn exists(batch: &Batch, id: u32) -> Result<(), String> {
+    let known = batch.attempts.iter().any(|attempt| attempt.id == id);
+    known.then_some(()).ok_or_else(|| format!("it told of attempt {id}, which does not exist"))
 }
