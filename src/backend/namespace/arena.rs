@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claude_bottle_protocol::helper::{Process, REAL};
+use claude_bottle_protocol::helper::{Mount, Process, REAL};
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -54,9 +54,13 @@ struct NamespaceLab {
 
 impl NamespaceArena {
     /// Launches a bottle and its lab.
-    pub(super) async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
+    pub(super) async fn launch(
+        mounts: &[Mount],
+        breach: Option<Breach>,
+    ) -> Result<Self, LaunchError> {
         let name = format!("bottle-{:08x}", rand::random::<u32>());
         let mut world = World::plan(&name, breach);
+        world.bottle.mounts = mounts.to_vec();
         let real = RealLoopback::open().map_err(|source| LaunchError {
             backend: NAME,
             step: "the listeners on the real loopback cannot be opened".into(),
