@@ -9,6 +9,7 @@
 //! | [`harness`] | the runners behind `cargo test --test probes` and `--test breaches` |
 //! | [`probe`] | definitions, the catalogue, attempts, the judge, the run |
 //! | [`breach`] | deliberate misconfigurations that probes must notice |
+//! | [`canary`] | checks that what others make still is what it was |
 //! | [`lab`] | the small world around a bottle under test: sites, witnesses, controls |
 //! | [`backend`] | what makes bottles |
 //! | [`bottle`] | the handle to one bottle |
@@ -25,6 +26,7 @@
 pub mod backend;
 pub mod bottle;
 pub mod breach;
+pub mod canary;
 pub mod cli;
 pub mod harness;
 pub mod host;

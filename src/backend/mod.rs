@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::bottle::Bottle;
 use crate::breach::Breach;
+use crate::host::{Host, Requirements};
 use crate::lab::Fixture;
 use crate::teardown::TeardownError;
 
@@ -66,4 +67,10 @@ pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
         "namespace" => Some(Box::new(namespace::Namespace)),
         _ => None,
     }
+}
+
+/// Why the backend of this name cannot run on `host`, if it cannot.
+pub fn lacking(host: &Host, name: &str) -> Option<String> {
+    let unmet = Requirements::for_backend(name).reason(host);
+    unmet.or_else(|| by_name(name).is_none().then(|| format!("this build has no {name} backend")))
 }

@@ -56,7 +56,7 @@ impl Batch {
 }
 
 /// One runtime for all runs of this process.
-fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> std::io::Result<T> {
+pub(super) fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> std::io::Result<T> {
     static RUNTIME: Mutex<Option<&'static Runtime>> = Mutex::new(None);
     let runtime = {
         let mut shared = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);

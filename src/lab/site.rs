@@ -27,6 +27,8 @@ pub struct Listening {
     pub id: u32,
     /// What it stands for, such as `host-loopback tcp/discard`.
     pub name: String,
+    /// What it listens with.
+    pub transport: Transport,
     /// Where it is bound.
     pub address: SocketAddr,
     /// The addresses under which a bottle would dial it.
@@ -137,6 +139,7 @@ mod tests {
                 key: 0,
                 id,
                 name: "real-loopback tcp/random".into(),
+                transport: Transport::Tcp,
                 address,
                 dialled_as: vec![address.ip()],
                 control: "real".into(),

@@ -3,7 +3,7 @@
 //! | module | what it makes |
 //! |---|---|
 //! | [`text`] | whatever a guest had a hand in, made harmless |
-//! | [`terminal`], [`breaches`] | the closing matrix for a person |
+//! | [`terminal`], [`breaches`], [`canaries`] | the closing matrix for a person |
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
 //! | [`tally`] | the counts and the exit code |
@@ -12,6 +12,7 @@
 //! Everything but [`progress`] and [`mod@file`] takes data and returns text.
 
 pub mod breaches;
+pub mod canaries;
 pub mod file;
 pub mod json;
 pub mod junit;

@@ -5,6 +5,7 @@
 
 mod connection;
 pub(crate) mod listener;
+pub(crate) mod raw;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -132,6 +133,14 @@ impl Witness {
             Socket::Udp(socket) => {
                 let (id, socket) = (*id, socket.try_clone()?);
                 self.datagrams(id, &socket)
+            }
+            Socket::Raw(socket) => {
+                for (nonce, peer) in socket.hear() {
+                    let at_us = micros(self.started);
+                    let sighting = Sighting { listener: *id, peer, at_us };
+                    report(&mut self.out, &Event::Saw { sighting, nonce, connection: None })?;
+                }
+                Ok(())
             }
         }
     }

@@ -17,6 +17,13 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::NoNetworkNamespace,
     Breach::NoexecRoot,
     Breach::LinkToHost,
+    Breach::NetAdmin,
+    Breach::UserNamespaces,
+    Breach::HostProcesses,
+    Breach::PingGroupRange,
+    Breach::NetRaw,
+    Breach::NetRawUnconfined,
+    Breach::NetRawIoUring,
 ];
 
 /// Makes the one hole.
@@ -37,7 +44,32 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::NoNetworkNamespace => world.bottle.net = REAL.into(),
         Breach::NoexecRoot => world.bottle.executable = false,
         Breach::LinkToHost => link_to_host(world),
+        Breach::NetAdmin => world.bottle.capabilities = vec!["NET_ADMIN".into()],
+        Breach::UserNamespaces => world.bottle.user_namespaces = true,
+        Breach::HostProcesses => {
+            world.bottle.capabilities = vec!["SYS_ADMIN".into(), "SYS_PTRACE".into()];
+            world.bottle.seccomp = false;
+            world.bottle.own_processes = false;
+        }
+        Breach::PingGroupRange => {
+            // The only group that the lab's user namespace knows, and the bottle's commands are in it.
+            let range = ("ipv4/ping_group_range".to_owned(), "0 0".to_owned());
+            world.net(net::BOTTLE).sysctls.extend([range]);
+        }
+        Breach::NetRaw => keep_net_raw(world),
+        Breach::NetRawUnconfined => {
+            keep_net_raw(world);
+            world.bottle.seccomp = false;
+        }
+        Breach::NetRawIoUring => {
+            keep_net_raw(world);
+            world.bottle.io_uring = true;
+        }
     }
+}
+
+fn keep_net_raw(world: &mut World) {
+    world.bottle.capabilities.push("NET_RAW".to_owned());
 }
 
 /// A second wire, from the bottle straight to the host, and a default route over it: what `docker network connect bridge`

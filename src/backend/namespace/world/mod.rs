@@ -89,6 +89,7 @@ impl World {
                     key: 0,
                     id,
                     name: format!("{site} {transport}/{port}"),
+                    transport,
                     address,
                     dialled_as: dialled_as.clone(),
                     control: (*control).to_owned(),
@@ -118,7 +119,9 @@ fn walls(name: &str) -> Bottle {
         env: BTreeMap::new(),
         mounts: Vec::new(),
         executable: true,
+        own_processes: true,
         seccomp: true,
+        io_uring: false,
         user_namespaces: false,
         capabilities: Vec::new(),
     }
