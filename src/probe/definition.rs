@@ -116,16 +116,16 @@ words! {
 impl Method {
     /// Whether an attempt by this method goes to a site. If so its definition has a `to`, else it has none.
     pub const fn needs_to(self) -> bool {
-        match self {
+        !matches!(
+            self,
             Self::Exec
-            | Self::AddAddress
-            | Self::AddRoute
-            | Self::AddLink
-            | Self::Unshare
-            | Self::Inbound
-            | Self::ListenOnHost => false,
-            _ => true,
-        }
+                | Self::AddAddress
+                | Self::AddRoute
+                | Self::AddLink
+                | Self::Unshare
+                | Self::Inbound
+                | Self::ListenOnHost
+        )
     }
 
     /// What may be expected of this method. A command that does not run has shown nothing about the network, so

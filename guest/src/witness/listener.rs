@@ -51,18 +51,18 @@ impl Socket {
         if address.is_ipv6() {
             setsockopt(&fd, Ipv6V6Only, &!address.ip().is_unspecified()).doing(what)?;
         }
-        match transport {
-            Transport::Udp => Self::prepare_udp(&fd, *address).doing(what)?,
-            _ => setsockopt(&fd, ReuseAddr, &true).doing(what)?,
+        let datagrams = kind == SockType::Datagram;
+        if datagrams {
+            Self::prepare_udp(&fd, *address).doing(what)?;
+        } else {
+            setsockopt(&fd, ReuseAddr, &true).doing(what)?;
         }
         bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(*address)).doing(what)?;
-        Ok(match transport {
-            Transport::Udp => Self::Udp(fd.into()),
-            _ => {
-                listen(&fd, Backlog::MAXCONN).doing(what)?;
-                Self::Tcp(fd.into())
-            }
-        })
+        if datagrams {
+            return Ok(Self::Udp(fd.into()));
+        }
+        listen(&fd, Backlog::MAXCONN).doing(what)?;
+        Ok(Self::Tcp(fd.into()))
     }
 
     /// Answers must leave from the address that the datagram was sent to, hence the packet information.
