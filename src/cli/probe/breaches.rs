@@ -3,30 +3,28 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use tokio::runtime::Runtime;
 
 use super::selection::Selection;
-use super::{Arguments, interrupt};
+use super::{Runner, interrupt};
 use crate::backend::{self, Backend};
 use crate::breach::Breach;
-use crate::cli::Colour;
-use crate::error_chain;
+use crate::cli::{Colour, print};
 use crate::nearest::nearest;
+use crate::probe::flip;
 use crate::probe::outcome::RunOutcome;
-use crate::probe::{flip, run};
 use crate::report::breaches::{BreachMatrix, BreachRow, Cell, render_breaches};
 use crate::report::progress::Progress;
 use crate::report::terminal;
 
 /// Makes the wanted breaches, each in a bottle of its own.
 pub(super) fn run(
-    runtime: &Runtime,
+    runner: &Runner<'_>,
     wanted: &str,
     selection: &Selection,
-    arguments: &Arguments,
     colour: Colour,
     progress: Progress,
 ) -> anyhow::Result<ExitCode> {
+    let arguments = runner.arguments;
     let style = colour.style(arguments.verbose);
     let mut worst = 0;
     let mut text = String::new();
@@ -41,15 +39,8 @@ pub(super) fn run(
         let mut matrix = BreachMatrix { backend: name.clone(), attempts: 0, rows: Vec::new() };
         for breach in breaches(backend.as_ref(), wanted)? {
             progress.phase(&format!("breach {breach}: {}", breach.title()));
-            let keep = interrupt::Keep { wanted: arguments.keep };
-            let run = run::run(backend.as_ref(), &probes, Some(breach), &(), &keep);
-            let outcome = match runtime.block_on(interrupt::or_interrupted(run)) {
-                Some(Ok(outcome)) => outcome,
-                Some(Err(error)) => {
-                    let why = error_chain(&error);
-                    RunOutcome::launch_failed(name, Some(breach.name()), &probes, &why)
-                }
-                None => return Ok(ExitCode::from(interrupt::CODE)),
+            let Some(outcome) = runner.run(backend.as_ref(), &probes, Some(breach), &()) else {
+                return Ok(ExitCode::from(interrupt::CODE));
             };
             if wanted != "all" || arguments.verbose > 0 {
                 text += &terminal::render(std::slice::from_ref(&outcome), style);
@@ -62,7 +53,7 @@ pub(super) fn run(
         worst = worst.max(code(&matrix, wanted));
     }
     progress.finish();
-    print!("{text}");
+    print::out(&text)?;
     Ok(ExitCode::from(worst))
 }
 
