@@ -169,7 +169,9 @@ impl Backend for Sabotaged {
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
         let arena = self.backend.launch(breach).await?;
         for (_, _, _, one) in arena.lab().sites().all() {
-            self.listening.lock().unwrap().entry(one.name.clone()).or_insert(one.address);
+            if let Address::Inet(address) = one.address {
+                self.listening.lock().unwrap().entry(one.name.clone()).or_insert(address);
+            }
         }
         Ok(Box::new(SabotagedArena(arena, self.script.clone())))
     }
