@@ -10,7 +10,7 @@ use claude_bottle::backend::{Arena, Backend, LaunchError};
 use claude_bottle::bottle::{Bottle, BottleError, Command, Running};
 use claude_bottle::breach::Breach;
 use claude_bottle::host::{Host, Requirement};
-use claude_bottle::lab::Fixture;
+use claude_bottle::lab::{Address, Fixture};
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::definition::{Expect, Probe};
 use claude_bottle::probe::outcome::{AttemptOutcome, ProbeOutcome, RunOutcome};
