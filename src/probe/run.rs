@@ -242,7 +242,7 @@ async fn run_prober(
                 Some((id, seen)) = acting.next(), if !acting.is_empty() => {
                     held.insert(id, seen);
                 }
-                heard = told.recv() => match heard {
+                heard = told.recv(), if !waited_for.is_empty() => match heard {
                     Some(Heard::Ready { id, port }) if waited_for.remove(&id) => {
                         acting.push(async move { (id, Held::act(lab, port).await) });
                     }
@@ -250,7 +250,8 @@ async fn run_prober(
                         waited_for.remove(&id);
                     }
                     Some(Heard::Ready { .. }) => {}
-                    None => break,
+                    // Nothing holds any more; what is under way outside still counts.
+                    None => waited_for.clear(),
                 },
             }
         }
