@@ -8,6 +8,7 @@
 //! | [`cli`] | one file per subcommand, thin |
 //! | [`probe`] | definitions, the catalogue, attempts, the judge, the run |
 //! | [`breach`] | deliberate misconfigurations that probes must notice |
+//! | [`expected`] | what must come of every attempt, derived from the plan alone |
 //! | [`lab`] | the small world around a bottle under test: sites, witnesses, controls |
 //! | [`backend`] | what makes bottles |
 //! | [`bottle`] | the handle to one bottle |
@@ -24,6 +25,7 @@ pub mod backend;
 pub mod bottle;
 pub mod breach;
 pub mod cli;
+pub mod expected;
 pub mod harness;
 pub mod host;
 pub mod lab;

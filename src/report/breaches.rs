@@ -10,8 +10,10 @@ use super::text::{Untrusted, width};
 pub struct BreachMatrix {
     /// The backend.
     pub backend: String,
-    /// How many attempts were made in all.
+    /// How many attempts the catalogue has: as many were made in each bottle.
     pub attempts: usize,
+    /// The methods of attempts that noticed no breach at all.
+    pub unproven_methods: Vec<String>,
     /// A row per breach.
     pub rows: Vec<BreachRow>,
 }
@@ -115,7 +117,12 @@ impl BreachMatrix {
         let is_surprising = cells.any(|cell| cell.expected_flip != cell.flipped);
         match self.probes().len() {
             0 => 3,
-            _ if is_surprising || !self.unproven().is_empty() => 1,
+            _ if is_surprising
+                || !self.unproven().is_empty()
+                || !self.unproven_methods.is_empty() =>
+            {
+                1
+            }
             _ => 0,
         }
     }
@@ -208,7 +215,9 @@ fn closing(page: &mut Page, matrix: &BreachMatrix, probes: usize) {
             n => format!("{n} breaches"),
         },
     );
-    let unproven: Vec<_> = matrix.unproven().into_iter().map(clean).collect();
+    let mut unproven: Vec<_> = matrix.unproven().into_iter().map(clean).collect();
+    let methods = matrix.unproven_methods.iter();
+    unproven.extend(methods.map(|method| format!("the method {}", clean(method))));
     let backend = clean(&matrix.backend);
     let (hue, text) = match matrix.exit_code() {
         0 => (Hue::Good, format!("{counts}: every probe proven on {backend}")),
@@ -251,7 +260,12 @@ mod tests {
                 .map(|(probe, sign)| cell(probe, sign))
                 .collect(),
         });
-        BreachMatrix { backend: "namespace".to_owned(), attempts: 748, rows: rows.collect() }
+        BreachMatrix {
+            backend: "namespace".to_owned(),
+            attempts: 748,
+            unproven_methods: Vec::new(),
+            rows: rows.collect(),
+        }
     }
 
     fn good() -> BreachMatrix {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`text`] | whatever a guest had a hand in, made harmless |
 //! | [`terminal`], [`breaches`] | the closing matrix for a person |
+//! | [`explain`] | what was expected beside what was seen |
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
 //! | [`tally`] | the counts and the exit code |
@@ -12,6 +13,7 @@
 //! Everything but [`progress`] and [`mod@file`] takes data and returns text.
 
 pub mod breaches;
+pub mod explain;
 pub mod file;
 pub mod json;
 pub mod junit;

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use super::helper::{Built, Helper, HelperError, complaint};
-use super::real::RealLoopback;
+use super::real::{RealLoopback, Share};
 use super::world::{World, net};
 use super::{Arena, LaunchError, NAME};
 use crate::bottle::session::Session;
@@ -31,6 +31,7 @@ pub(super) struct NamespaceArena {
     bottle: NamespaceBottle,
     lab: NamespaceLab,
     teardown: Teardown,
+    _share: Share,
 }
 
 struct NamespaceBottle {
@@ -55,6 +56,7 @@ impl NamespaceArena {
     pub(super) async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
         let name = format!("bottle-{:08x}", rand::random::<u32>());
         let mut world = World::plan(&name, breach);
+        let share = Share::take(world.bottle.net == REAL).await;
         let real = RealLoopback::open();
         let adopted = world.adopt(real);
         let failed = |step: &str| {
@@ -98,6 +100,7 @@ impl NamespaceArena {
                 _bundle: bundle.stdio,
             },
             teardown,
+            _share: share,
         })
     }
 }

@@ -9,8 +9,11 @@ mod world;
 use async_trait::async_trait;
 
 use self::arena::NamespaceArena;
+use self::world::World;
 use super::{Arena, Backend, LaunchError};
 use crate::breach::Breach;
+use crate::expected::Table;
+use crate::probe::definition::Probe;
 
 /// The embedded backend.
 #[derive(Debug, Default)]
@@ -27,6 +30,10 @@ impl Backend for Namespace {
 
     fn breaches(&self) -> &'static [Breach] {
         world::BREACHES
+    }
+
+    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
+        Some(World::topology(breach).table(probes, NAME))
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {

@@ -6,14 +6,13 @@ use anyhow::bail;
 use tokio::runtime::Runtime;
 
 use super::selection::Selection;
-use super::{Arguments, interrupt};
+use super::{Arguments, interrupt, many};
 use crate::backend::{self, Backend};
 use crate::breach::Breach;
 use crate::cli::Colour;
-use crate::error_chain;
 use crate::nearest::nearest;
+use crate::probe::flip;
 use crate::probe::outcome::RunOutcome;
-use crate::probe::{flip, run};
 use crate::report::breaches::{BreachMatrix, BreachRow, Cell, render_breaches};
 use crate::report::progress::Progress;
 use crate::report::terminal;
@@ -38,26 +37,30 @@ pub(super) fn run(
             worst = worst.max(crate::report::exit_code(&skipped));
             continue;
         };
-        let mut matrix = BreachMatrix { backend: name.clone(), attempts: 0, rows: Vec::new() };
-        for breach in breaches(backend.as_ref(), wanted)? {
-            progress.phase(&format!("breach {breach}: {}", breach.title()));
-            let keep = interrupt::Keep { wanted: arguments.keep };
-            let run = run::run(backend.as_ref(), &probes, Some(breach), &(), &keep);
-            let outcome = match runtime.block_on(interrupt::or_interrupted(run)) {
-                Some(Ok(outcome)) => outcome,
-                Some(Err(error)) => {
-                    let why = error_chain(&error);
-                    RunOutcome::launch_failed(name, Some(breach.name()), &probes, &why)
-                }
-                None => return Ok(ExitCode::from(interrupt::CODE)),
-            };
-            if wanted != "all" || arguments.verbose > 0 {
-                text += &terminal::render(std::slice::from_ref(&outcome), style);
+        let wanted_here = breaches(backend.as_ref(), wanted)?;
+        let bottles: Vec<_> = wanted_here.iter().copied().map(Some).collect();
+        let keep = interrupt::Keep { wanted: arguments.keep };
+        let runs = many::each(backend.as_ref(), &probes, &bottles, &progress, &keep);
+        let Some(outcomes) = runtime.block_on(interrupt::or_interrupted(runs)) else {
+            return Ok(ExitCode::from(interrupt::CODE));
+        };
+        if wanted != "all" || arguments.verbose > 0 {
+            for outcome in &outcomes {
+                text += &terminal::render(std::slice::from_ref(outcome), style);
                 text.push('\n');
             }
-            matrix.attempts += outcome.probes.iter().map(|p| p.attempts.len()).sum::<usize>();
-            matrix.rows.push(row(&outcome, breach, selection));
         }
+        let made = |outcome: &RunOutcome| outcome.probes.iter().map(|p| p.attempts.len()).sum();
+        let matrix = BreachMatrix {
+            backend: name.clone(),
+            attempts: outcomes.iter().map(made).max().unwrap_or(0),
+            unproven_methods: flip::unflipped_methods(&outcomes),
+            rows: wanted_here
+                .iter()
+                .zip(&outcomes)
+                .map(|(breach, outcome)| row(outcome, *breach, selection))
+                .collect(),
+        };
         text += &render_breaches(&matrix, style);
         worst = worst.max(code(&matrix, wanted));
     }
@@ -75,7 +78,8 @@ fn code(matrix: &BreachMatrix, wanted: &str) -> u8 {
     u8::from(!matrix.rows.iter().flat_map(|row| &row.cells).all(as_declared))
 }
 
-fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Vec<Breach>> {
+/// Those that `wanted` names, or all of them.
+pub(super) fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Vec<Breach>> {
     let here = backend.breaches();
     if wanted == "all" {
         return Ok(here.to_vec());

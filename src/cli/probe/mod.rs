@@ -1,7 +1,9 @@
 //! `claude-bottle probe`.
 
 mod breaches;
+mod explain;
 mod interrupt;
+mod many;
 mod selection;
 
 use std::collections::BTreeMap;
@@ -44,6 +46,10 @@ pub(super) struct Arguments {
     /// own. 0 then means: exactly the declared probes did.
     #[arg(long, value_name = "NAME|all")]
     breach: Option<String>,
+    /// Tell for each attempt what the plan lets expect, what was seen, and why; with `--breach`, in the bottles that have
+    /// those holes. 0 then means: all came out as expected.
+    #[arg(long)]
+    explain: bool,
     /// List the probes with their titles, and run none.
     #[arg(long)]
     list: bool,
@@ -69,6 +75,7 @@ Examples:
   claude-bottle probe                         every probe, on the embedded backend
   claude-bottle probe loopback -v             one probe, every attempt
   claude-bottle probe --breach all            prove that every probe can fail
+  claude-bottle probe --explain               what was expected beside what was seen
   claude-bottle probe --junit report.xml      for a CI dashboard";
 
 fn backend_names() -> clap::builder::PossibleValuesParser {
@@ -86,6 +93,9 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
     let progress = Progress::new(Mode::detect(arguments.quiet));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let started = SystemTime::now();
+    if arguments.explain {
+        return explain::run(&runtime, &selection, arguments, colour, progress);
+    }
     if let Some(wanted) = &arguments.breach {
         return breaches::run(&runtime, wanted, &selection, arguments, colour, progress);
     }

@@ -13,6 +13,7 @@
 mod holes;
 mod map;
 mod posts;
+mod topology;
 mod wires;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,121 @@
+//! The plan for the simulator: as it is launched, but for the ports that only the kernel can choose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use claude_bottle_protocol::witness::Transport;
+
+use super::posts::DISCARD_PORT;
+use super::{Post, World};
+use crate::backend::namespace::real;
+use crate::breach::Breach;
+use crate::expected::Topology;
+use crate::probe::definition::Site;
+
+/// The first of the ports that stand for those which the kernel chooses in the lab.
+const RANDOM: u16 = 50_000;
+/// The port that stands for the one which it chooses on the real loopback.
+const REAL_RANDOM: u16 = 60_000;
+
+impl World {
+    /// The world around a sound bottle, or one with the hole that `breach` makes, as the simulator takes it.
+    pub(in super::super) fn topology(breach: Option<Breach>) -> Topology {
+        let mut world = Self::plan("bottle", breach);
+        let mut random_ports = BTreeSet::from([REAL_RANDOM]);
+        let mut listening = BTreeMap::new();
+        for placed in &mut world.lab.listeners {
+            let listener = &mut placed.listener;
+            if listener.address.port() == 0 {
+                // Those that share no port get one each.
+                let number = placed.same_port.unwrap_or(1000 + listener.id);
+                let port = RANDOM + u16::try_from(number).expect("a few dozen listeners");
+                listener.address.set_port(port);
+                random_ports.insert(port);
+            }
+            listening.insert(listener.id, listener.address);
+        }
+        for (name, port) in [("discard", DISCARD_PORT), ("random", REAL_RANDOM)] {
+            for ip in real::ADDRESSES {
+                for transport in [Transport::Tcp, Transport::Udp] {
+                    let address = SocketAddr::new(ip, port);
+                    let adopted = world.posts.adopt_at(name, transport, address);
+                    world.lab.adopted.push(adopted);
+                }
+            }
+        }
+        let allowed = world.posts.0.iter().filter(|post| is_allowed(post));
+        Topology {
+            allowed: allowed.map(|post| post.listener.id).collect(),
+            sites: world.sites(&listening),
+            lab: world.lab,
+            bottle: world.bottle,
+            random_ports,
+        }
+    }
+}
+
+/// The plan allows the gateway, and nothing else.
+fn is_allowed(post: &Post) -> bool {
+    let gateway =
+        post.stands.iter().any(|stand| stand.site == Site::Bundle && stand.port == "gateway");
+    gateway && post.listener.transport == Transport::Tcp
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expected::Kind;
+    use crate::probe::catalogue::Catalogue;
+
+    /// Each probe's expectations, those that are the same told once.
+    fn told(breach: Option<Breach>, probes: &[&str]) -> String {
+        let catalogue = Catalogue::embedded(Breach::names().as_slice()).unwrap();
+        let all: Vec<_> =
+            probes.iter().map(|probe| catalogue.get(probe).unwrap().clone()).collect();
+        World::topology(breach).table(&all, "namespace").to_string()
+    }
+
+    const PROBES: &[&str] = &["bundle-reach", "egress-port-bypass", "host-gateway", "smoke-echo"];
+
+    #[test]
+    fn of_a_sound_bottle() {
+        insta::assert_snapshot!(told(None, PROBES));
+    }
+
+    #[test]
+    fn of_a_bottle_with_a_wire_to_the_host() {
+        insta::assert_snapshot!(told(Some(Breach::LinkToHost), PROBES));
+    }
+
+    #[test]
+    fn of_a_bottle_without_its_one_route() {
+        insta::assert_snapshot!(told(Some(Breach::NoBundleRoute), PROBES));
+    }
+
+    #[test]
+    fn of_a_bottle_in_the_real_net() {
+        let told = told(Some(Breach::NoNetworkNamespace), &["host-gateway", "loopback-reach"]);
+        insta::assert_snapshot!(told);
+    }
+
+    /// Whatever the catalogue tries has an expectation, and in a sound bottle it is that all is well.
+    #[test]
+    fn every_attempt_has_an_expectation() {
+        let requirements = crate::host::Requirement::words();
+        let names = Breach::names();
+        let known = crate::probe::parse::Known::from(names.as_slice());
+        let catalogue = Catalogue::embedded(known.with_requirements(&requirements)).unwrap();
+        for breach in [None].into_iter().chain(super::super::BREACHES.iter().copied().map(Some)) {
+            let table = World::topology(breach).table(catalogue.probes(), "namespace");
+            assert!(table.attempts() > 0);
+            for (probe, what, expected) in table.iter() {
+                let breach = breach.map_or("sound", Breach::name);
+                let at = format!("{breach}: {probe}: {what}: {expected}: {}", expected.why);
+                assert_ne!(expected.kinds, [], "{at}");
+                let well = [Kind::Contained, Kind::Reached, Kind::Skipped];
+                let is_well = expected.kinds.iter().all(|kind| well.contains(kind));
+                assert!(breach != "sound" || is_well, "{at}");
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The expected verdict of every attempt, and how a run compares with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use claude_bottle_protocol::helper::REAL;
+use claude_bottle_protocol::prober::How;
+use claude_bottle_protocol::witness::Transport;
+
+use super::methods::{Fate, fate};
+use super::network::Network;
+use super::{Expected, Kind, Topology};
+use crate::lab::Listening;
+use crate::probe::attempt::{self, Means, Planned};
+use crate::probe::definition::Probe;
+use crate::probe::outcome::RunOutcome;
+
+/// The expectations of one bottle, by probe and attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    cells: BTreeMap<String, Vec<Cell>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cell {
+    what: String,
+    expected: Expected,
+    /// Whether the attempt is only made where the machine itself has what it takes.
+    depends_on_machine: bool,
+}
+
+/// A run beside its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// A row per attempt, in the order of the run.
+    pub rows: Vec<Row>,
+}
+
+/// One attempt: expected and seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its probe.
+    pub probe: String,
+    /// What is tried.
+    pub what: String,
+    /// What must come of it; none: nothing is known.
+    pub expected: Option<Expected>,
+    /// What came of it; none: it was not made.
+    pub actual: Option<Kind>,
+    /// Whether the two agree.
+    pub agrees: bool,
+}
+
+impl Comparison {
+    /// The rows where expected and seen differ, or nothing is expected.
+    pub fn differences(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| !row.agrees)
+    }
+}
+
+impl Topology {
+    /// What must come of each attempt of `probes` on `backend`.
+    pub fn table(&self, probes: &[Probe], backend: &str) -> Table {
+        let oracle = Oracle::new(self);
+        let mut table = Table::default();
+        for planned in attempt::plan(probes, backend, &self.sites) {
+            let cell = Cell {
+                what: planned.what.clone(),
+                depends_on_machine: oracle.depends_on_machine(&planned),
+                expected: oracle.expected(&planned),
+            };
+            table.cells.entry(probes[planned.probe].name.clone()).or_default().push(cell);
+        }
+        table
+    }
+}
+
+impl Table {
+    /// How many attempts it has.
+    pub fn attempts(&self) -> usize {
+        self.cells.values().map(Vec::len).sum()
+    }
+
+    /// Every expectation: the probe, what it tries, and what must come of that.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &Expected)> {
+        self.cells.iter().flat_map(|(probe, cells)| {
+            cells.iter().map(move |cell| (probe.as_str(), cell.what.as_str(), &cell.expected))
+        })
+    }
+
+    /// Puts a run beside it. Probes that the run does not have are left out.
+    pub fn compare(&self, run: &RunOutcome) -> Comparison {
+        let mut rows = Vec::new();
+        for probe in &run.probes {
+            let cells = self.cells.get(&probe.name).map(Vec::as_slice).unwrap_or_default();
+            for attempt in &probe.attempts {
+                let cell = cells.iter().find(|cell| cell.what == attempt.what);
+                let actual = Kind::of(&attempt.verdict);
+                let skipped_here = |cell: &Cell| cell.depends_on_machine && actual == Kind::Skipped;
+                rows.push(Row {
+                    probe: probe.name.clone(),
+                    what: attempt.what.clone(),
+                    agrees: cell.is_some_and(|c| c.expected.agrees(actual) || skipped_here(c)),
+                    expected: cell.map(|cell| cell.expected.clone()),
+                    actual: Some(actual),
+                });
+            }
+            let is_made = |cell: &Cell| probe.attempts.iter().any(|one| one.what == cell.what);
+            let missing = cells.iter().filter(|cell| !is_made(cell) && !cell.depends_on_machine);
+            rows.extend(missing.map(|cell| Row {
+                probe: probe.name.clone(),
+                what: cell.what.clone(),
+                expected: Some(cell.expected.clone()),
+                actual: None,
+                agrees: false,
+            }));
+        }
+        Comparison { rows }
+    }
+}
+
+/// A line per expectation; attempts of a probe with the same one are told once.
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (probe, cells) in &self.cells {
+            writeln!(f, "{probe}")?;
+            let mut told: Vec<&Expected> = Vec::new();
+            for cell in cells {
+                let Cell { what, expected, .. } = cell;
+                if told.contains(&expected) {
+                    continue;
+                }
+                told.push(expected);
+                let more = cells.iter().filter(|other| other.expected == *expected).count() - 1;
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                writeln!(f, "  {expected:<9}  {what}{more} — {}", expected.why)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What holds for every attempt in one bottle.
+struct Oracle<'a> {
+    topology: &'a Topology,
+    /// Whether the prober's sign of life arrives at what the plan allows.
+    lives: bool,
+}
+
+impl<'a> Oracle<'a> {
+    fn new(topology: &'a Topology) -> Self {
+        let life = attempt::sign_of_life(&topology.sites);
+        let lives = life.is_none_or(|(attempt, listening)| {
+            let fate = fate(&attempt.action, topology);
+            matches!(fate, Fate::Arrives { listener, .. } if listener == listening.id)
+        });
+        Self { topology, lives }
+    }
+
+    fn expected(&self, planned: &Planned) -> Expected {
+        match &planned.means {
+            Means::Skipped(why) => Expected::new(Kind::Skipped, why.clone()),
+            Means::Exec if self.topology.bottle.executable => {
+                Expected::new(Kind::Reached, "files in the bottle can be executed")
+            }
+            Means::Exec => Expected::new(Kind::Unreached, "no file in the bottle can be executed"),
+            Means::Prober { action, listeners, .. } => {
+                let fate = fate(action, self.topology);
+                self.of_prober(fate, listeners, &planned.definition.how)
+            }
+        }
+    }
+
+    fn of_prober(&self, fate: Fate, listeners: &[Listening], demanded: &[How]) -> Expected {
+        let allowed = |id: &u32| self.topology.allowed.contains(id);
+        let is_allowed = listeners.iter().all(|one| allowed(&one.id));
+        if fate == Fate::Unknown {
+            return Expected::unknown("the simulator does not know this method");
+        }
+        if !self.topology.bottle.executable {
+            let why = "the prober cannot run: no file in the bottle can be executed";
+            return Expected::new(Kind::Inconclusive, why);
+        }
+        let (how, way) = match fate {
+            Fate::Arrives { listener, way } => {
+                let kind = if allowed(&listener) { Kind::Reached } else { Kind::Leaked };
+                let expected = Expected::new(kind, way);
+                if self.is_contested(listener) {
+                    let why = "or somebody else on this machine has that port";
+                    return expected.or(Kind::Inconclusive, why);
+                }
+                return expected;
+            }
+            Fate::Stays { how, way } => (how, way),
+            Fate::Fused { way } => return Expected::new(Kind::Inconclusive, way),
+            Fate::Unknown => unreachable!("handled above"),
+        };
+        if let Some(listener) = listeners.iter().find(|one| !self.control_arrives(one)) {
+            let why = format!("no control reaches {} from {}", listener.name, listener.control);
+            return Expected::new(Kind::Inconclusive, why);
+        }
+        match (is_allowed, self.lives) {
+            (true, _) => Expected::new(Kind::Unreached, way),
+            (false, false) => {
+                Expected::new(Kind::Inconclusive, format!("{way}; nor is the bundle reached"))
+            }
+            (false, true) if !demanded.is_empty() && !demanded.contains(&how) => {
+                Expected::new(Kind::Inconclusive, format!("{way}: {how}, not as is demanded"))
+            }
+            (false, true) => Expected::new(Kind::Contained, way),
+        }
+    }
+
+    fn control_arrives(&self, listening: &Listening) -> bool {
+        let network = Network::new(self.topology);
+        // A control goes to a listener of a known transport; which one is known by its number.
+        let placed = self.topology.lab.listeners.iter().map(|placed| &placed.listener);
+        let mut all = placed.chain(&self.topology.lab.adopted);
+        let transport =
+            all.find(|one| one.id == listening.id).map_or(Transport::Tcp, |one| one.transport);
+        let to: SocketAddr = listening.control_dials;
+        network.send(&listening.control, transport, to).listener == Some(listening.id)
+    }
+
+    /// A listener on the real loopback whose port is not random may be somebody else's.
+    fn is_contested(&self, id: u32) -> bool {
+        let adopted = self.topology.lab.adopted.iter().find(|listener| listener.id == id);
+        adopted.is_some_and(|one| !self.topology.random_ports.contains(&one.address.port()))
+    }
+
+    fn depends_on_machine(&self, planned: &Planned) -> bool {
+        let Means::Prober { listeners, .. } = &planned.means else { return false };
+        listeners.iter().any(|listening| listening.control == REAL)
+    }
+}
