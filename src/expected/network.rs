@@ -139,22 +139,22 @@ impl<'a> Network<'a> {
                 return Ok(Arrived { source: source.unwrap_or(destination), net: at });
             }
             let Some(here) = self.net(&at) else {
-                return Err(stopped(source, true, format!("not simulated beyond {at}")));
+                return Err(stopped(source, true, format!("{destination} is not simulated")));
             };
             if hop > 0 && !here.forward {
-                return Err(stopped(source, false, format!("{at} does not forward")));
+                return Err(stopped(source, false, "does not forward".into()));
             }
             let Some(next) = next_hop(here, destination) else {
-                return Err(stopped(source, true, format!("no route to {destination} in {at}")));
+                return Err(stopped(source, true, format!("no route to {destination}")));
             };
             let chosen = source.or_else(|| source_address(here, next.interface, destination));
             source = chosen;
             if chosen.is_none() {
-                let why = format!("no address in {at} to send from to {destination}");
+                let why = format!("no address to send from to {destination}");
                 return Err(stopped(None, true, why));
             }
             let Some((peer, interface)) = self.other_end(&at, next.interface) else {
-                let why = format!("{} of {at} is wired to nothing", next.interface);
+                let why = format!("{} is wired to nothing", next.interface);
                 return Err(stopped(source, false, why));
             };
             if !self.answers_for(peer, interface, next.via) {
@@ -390,7 +390,7 @@ pub(super) mod tests {
     fn without_forwarding_it_stays_in_the_middle() {
         let mut topology = chain();
         topology.lab.nets[1].forward = false;
-        let way = "in i0 → mid: mid does not forward".to_owned();
+        let way = "in i0 → mid: does not forward".to_owned();
         assert_eq!(told(&tcp(&topology, "203.0.113.1:80")), (None, How::TimedOut, way));
         assert_eq!(tcp(&topology, "10.1.0.1:80").how, How::Refused, "its own addresses answer");
     }
@@ -425,14 +425,14 @@ pub(super) mod tests {
     fn without_a_route_the_own_stack_says_so() {
         let mut topology = chain();
         topology.lab.nets[0].routes.clear();
-        let way = "in: no route to 203.0.113.1 in in".to_owned();
+        let way = "in: no route to 203.0.113.1".to_owned();
         assert_eq!(told(&tcp(&topology, "203.0.113.1:80")), (None, How::Unreachable, way));
         assert_eq!(tcp(&topology, "10.0.0.1:80").how, How::Refused, "on the link");
     }
 
     #[test]
     fn a_router_without_a_route_says_so_too() {
-        let way = "in i0 → mid: no route to 198.51.100.1 in mid".to_owned();
+        let way = "in i0 → mid: no route to 198.51.100.1".to_owned();
         assert_eq!(told(&tcp(&chain(), "198.51.100.1:80")), (None, How::Unreachable, way));
     }
 

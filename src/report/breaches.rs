@@ -5,6 +5,9 @@ use super::prose::{clean, count};
 use super::terminal::Style;
 use super::text::{Untrusted, width};
 
+/// The most columns that the eye can follow.
+const COLUMNS: usize = 12;
+
 /// What came of every breach on one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreachMatrix {
@@ -128,7 +131,8 @@ impl BreachMatrix {
     }
 }
 
-/// A row per breach, a column per probe, and below it what is missing.
+/// A row per breach, a column per probe, and below it what is missing. Where that would be too many columns, each
+/// row names the probes that flipped, or should have.
 pub fn render_breaches(matrix: &BreachMatrix, style: Style) -> String {
     let mut page = Page::new(style.colour, style.width);
     page.line(0, 2, words(0, Hue::Heading, &clean(&matrix.backend)));
@@ -136,12 +140,15 @@ pub fn render_breaches(matrix: &BreachMatrix, style: Style) -> String {
     let label = matrix.rows.iter().map(|row| width(&clean(&row.breach))).max().unwrap_or(0);
     let names = probes.iter().map(|probe| width(&clean(probe))).max().unwrap_or(0);
 
-    // The last column's name needs its width behind the column: so many columns fit beside each other.
-    let room = page.width().saturating_sub(2 + label + 2 + names);
-    for block in probes.chunks((room / 2).max(1)) {
-        table(&mut page, matrix, block, label);
+    // The last column's name needs its width behind the column.
+    let fits = 2 + label + 2 + 2 * probes.len() + names <= page.width();
+    if fits && probes.len() <= COLUMNS {
+        table(&mut page, matrix, &probes, label);
+    } else {
+        list(&mut page, matrix, label);
     }
     if !probes.is_empty() {
+        page.gap();
         legend(&mut page);
         surprises(&mut page, matrix);
     }
@@ -175,7 +182,28 @@ fn table(page: &mut Page, matrix: &BreachMatrix, probes: &[&str], label: usize) 
         }
         page.line(2, 4, line);
     }
-    page.gap();
+}
+
+/// What a breach left unchanged, as most probes, is counted only.
+fn list(page: &mut Page, matrix: &BreachMatrix, label: usize) {
+    for row in &matrix.rows {
+        let name = clean(&row.breach);
+        let mut gap = label - width(&name) + 2;
+        let mut line = vec![piece(0, Hue::Plain, name)];
+        for mark in [Mark::Flipped, Mark::Missed, Mark::Surprise] {
+            for cell in row.cells.iter().filter(|cell| cell.mark() == mark) {
+                let text = format!("{} {}", mark.sign(), clean(&cell.probe));
+                line.push(piece(gap, mark.hue(), text));
+                gap = 2;
+            }
+        }
+        let unchanged = row.cells.iter().filter(|cell| cell.mark() == Mark::Unchanged).count();
+        if unchanged > 0 {
+            let sign = Mark::Unchanged.sign();
+            line.push(piece(gap, Mark::Unchanged.hue(), format!("{sign} {unchanged}")));
+        }
+        page.line(2, 2 + label + 2, line);
+    }
 }
 
 fn legend(page: &mut Page) {
@@ -345,29 +373,33 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_splits_the_table() {
-        insta::assert_snapshot!(render_breaches(&good(), Style { width: 46, ..PLAIN }), @r"
-        namespace
-                              ┌ bundle-egress
-                              │ ┌ loopback-reach
-          default-route            · ·
-          egress-on-every-address  ✓ ·
-          no-network-namespace     · ✓
-          no-exec                  · ·
+    fn a_narrow_terminal_gets_a_list() {
+        insta::assert_snapshot!(render_breaches(&good(), Style { width: 46, ..PLAIN }));
+    }
 
-                              ┌ metadata
-                              │ ┌ smoke-echo
-          default-route            ✓ ·
-          egress-on-every-address  · ·
-          no-network-namespace       ·
-          no-exec                  · ✓
+    /// As large as a grown catalogue: 30 probes, 25 breaches, of which each flips the probe of its number.
+    fn large() -> BreachMatrix {
+        let cells = |breach: usize| {
+            (0..30).map(move |probe| {
+                let sign = if probe % 25 == breach { '✓' } else { '·' };
+                cell(&format!("probe-with-a-long-name-{probe}"), sign)
+            })
+        };
+        let rows = (0..25).map(|breach| BreachRow {
+            breach: format!("breach-with-a-name-{breach}"),
+            cells: cells(breach).collect(),
+        });
+        BreachMatrix { rows: rows.collect(), ..good() }
+    }
 
-          ✓ flipped as declared  · unchanged as
-            declared  ✗ did not flip  ! not declared
-
-        4 probes, 748 attempts, 4 breaches: every
-          probe proven on namespace
-        ");
+    #[test]
+    fn a_large_matrix_fits_a_terminal() {
+        for width in [80, 120] {
+            let text = render_breaches(&large(), Style { width, ..PLAIN });
+            assert!(text.lines().all(|line| super::width(line) <= width));
+            assert!(text.lines().count() < 40, "{text}");
+        }
+        insta::assert_snapshot!(render_breaches(&large(), PLAIN));
     }
 
     #[test]
