@@ -9,8 +9,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-#[path = "build/embed_probes.rs"]
-mod embed_probes;
+#[path = "build/embed_definitions.rs"]
+mod embed_definitions;
 
 /// What the outer cargo tells this script and the inner cargo must not hear. `CARGO_HOME`, `CARGO_MAKEFLAGS` (the
 /// job server) and the network settings go through.
@@ -55,7 +55,9 @@ fn main() -> anyhow::Result<()> {
 
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    embed_probes::embed(&root.join("probes"), &out.join("embedded_probes.rs"))?;
+    for kind in ["probes", "canaries"] {
+        embed_definitions::embed(&root.join(kind), &out.join(format!("embedded_{kind}.rs")))?;
+    }
 
     if env::var("CARGO_CFG_TARGET_OS")? != "linux" {
         return Ok(());

@@ -4,16 +4,9 @@ use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 
+use claude_bottle::breach::Breach;
 use claude_bottle::probe::catalogue::Catalogue;
 use criterion::{Criterion, criterion_group, criterion_main};
-
-const BREACHES: &[&str] = &[
-    "no-bundle-route",
-    "egress-on-all-interfaces",
-    "shared-network-namespace",
-    "no-network-namespace",
-    "noexec-root",
-];
 
 /// The project's own definitions, over and over under other names.
 fn definitions(folder: &Path, count: usize) {
@@ -26,17 +19,19 @@ fn definitions(folder: &Path, count: usize) {
 }
 
 fn discover(c: &mut Criterion) {
+    let breaches = Breach::names();
+    let breaches = breaches.as_slice();
     let folder = tempfile::tempdir().unwrap();
     definitions(folder.path(), 1000);
     c.bench_function("discover and parse 1,000 definitions", |b| {
         b.iter_with_large_drop(|| {
-            let catalogue = Catalogue::discover(black_box(folder.path()), BREACHES).unwrap();
+            let catalogue = Catalogue::discover(black_box(folder.path()), breaches).unwrap();
             assert_eq!(catalogue.probes().len(), 1000);
             catalogue
         });
     });
     c.bench_function("parse the built-in definitions", |b| {
-        b.iter_with_large_drop(|| Catalogue::embedded(black_box(BREACHES)).unwrap());
+        b.iter_with_large_drop(|| Catalogue::embedded(black_box(breaches)).unwrap());
     });
 }
 

@@ -17,6 +17,12 @@ pub enum Breach {
     NoexecRoot,
     /// The bottle has a second wire, to the host, and a default route over it.
     LinkToHost,
+    /// Commands keep the capability to configure the bottle's network.
+    NetAdmin,
+    /// Commands may make user namespaces.
+    UserNamespaces,
+    /// Commands see the host's processes, and may inspect them and enter their namespaces.
+    HostProcesses,
 }
 
 /// What is to be known of a breach.
@@ -63,6 +69,24 @@ const ABOUT: &[About] = &[
         breach: Breach::LinkToHost,
         name: "link-to-host",
         title: "the bottle has a second interface, on a bridge of the host",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::NetAdmin,
+        name: "net-admin",
+        title: "commands in the bottle keep CAP_NET_ADMIN",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::UserNamespaces,
+        name: "user-namespaces",
+        title: "commands in the bottle may make user namespaces",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::HostProcesses,
+        name: "host-processes",
+        title: "the bottle shares the host's PID namespace, with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
         knock_ons: &[],
     },
 ];

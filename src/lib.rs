@@ -6,24 +6,28 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`cli`] | one file per subcommand, thin |
+//! | [`harness`] | the runners behind `cargo test --test probes` and `--test breaches` |
 //! | [`probe`] | definitions, the catalogue, attempts, the judge, the run |
 //! | [`breach`] | deliberate misconfigurations that probes must notice |
 //! | [`expected`] | what must come of every attempt, derived from the plan alone |
+//! | [`canary`] | checks that what others make still is what it was |
 //! | [`lab`] | the small world around a bottle under test: sites, witnesses, controls |
 //! | [`backend`] | what makes bottles |
 //! | [`bottle`] | the handle to one bottle |
-//! | [`plan`], [`host`], [`teardown`] | what is wanted, what this machine can run, how it is undone |
+//! | [`toolbox`] | the static guest program, embedded in this one |
+//! | [`host`], [`teardown`] | what this machine can run; how what was made is undone |
 //! | [`written`], [`nearest`] | files that a person wrote: every mistake at its place, and the right word instead |
-//! | [`report`] | verdicts as a terminal matrix, JUnit and JSON |
+//! | [`report`] | verdicts as a terminal matrix, JUnit and JSON; progress |
 //!
-//! Dependencies go one way: `cli → probe → lab, backend → host, plan, teardown`. `report` knows verdicts and nothing
-//! of backends.
+//! Dependencies go one way: `cli, harness → probe → lab, backend → bottle → teardown`. `report` knows verdicts and
+//! nothing of backends. The repository's `docs/architecture.md` says how these play together, and why.
 
 #![forbid(unsafe_code)]
 
 pub mod backend;
 pub mod bottle;
 pub mod breach;
+pub mod canary;
 pub mod cli;
 pub mod expected;
 pub mod harness;

@@ -90,8 +90,10 @@ mod tests {
             let expected: Vec<_> = (0..fails.len()).rev().collect();
             prop_assert_eq!(&*undone.lock().unwrap(), &expected);
             let failed: Vec<_> = expected.into_iter().filter(|step| fails[*step]).map(|s| s.to_string()).collect();
-            let told = result.err().map(|TeardownError(all)| all.into_iter().map(|(step, _)| step).collect());
-            prop_assert_eq!(told.unwrap_or_else(Vec::new), failed);
+            let told: Vec<String> = result.err().map_or_else(Vec::new, |TeardownError(all)| {
+                all.into_iter().map(|(step, _)| step).collect()
+            });
+            prop_assert_eq!(told, failed);
             prop_assert!(runtime.block_on(stack.run()).is_ok(), "nothing is left to undo");
         }
     }

@@ -25,6 +25,8 @@ mod helper;
 #[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
 mod prober;
 #[cfg(target_os = "linux")]
 mod roles;

@@ -12,6 +12,7 @@ pub(crate) fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     match role.as_deref() {
         Some("helper") => crate::helper::run(&rest),
+        Some("hold-namespaces") => crate::prober::escape::hold_namespaces(),
         Some("prober") => crate::prober::run(),
         Some("init") => crate::init::main(&rest),
         Some("say") => say(&rest),

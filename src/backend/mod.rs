@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::bottle::Bottle;
 use crate::breach::Breach;
 use crate::expected::Table;
+use crate::host::{Host, Requirements};
 use crate::lab::Fixture;
 use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
@@ -72,7 +73,13 @@ pub struct LaunchError {
 pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
     match name {
         #[cfg(target_os = "linux")]
-        "namespace" => Some(Box::new(namespace::Namespace::default())),
+        "namespace" => Some(Box::new(namespace::Namespace)),
         _ => None,
     }
+}
+
+/// Why the backend of this name cannot run on `host`, if it cannot.
+pub fn lacking(host: &Host, name: &str) -> Option<String> {
+    let unmet = Requirements::for_backend(name).reason(host);
+    unmet.or_else(|| by_name(name).is_none().then(|| format!("this build has no {name} backend")))
 }

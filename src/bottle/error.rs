@@ -111,9 +111,9 @@ pub enum BottleError {
 /// At most this many bytes of what a bottle says enter an error.
 const QUOTED: usize = 1024;
 
-/// The beginning of what a bottle says, made harmless.
+/// The beginning of what a bottle says, made harmless; it ends a sentence, so that its last line needs no end.
 pub(super) fn said(bytes: &[u8]) -> Untrusted {
-    Untrusted::new(&bytes[..bytes.len().min(QUOTED)])
+    Untrusted::new(bytes[..bytes.len().min(QUOTED)].trim_ascii_end())
 }
 
 fn quoted(said: &Untrusted) -> &str {

@@ -16,8 +16,8 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
-pub(super) fn run<C: CommandFactory>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run<C: CommandFactory>(arguments: &Arguments) -> ExitCode {
     let mut command = C::command();
     clap_complete::generate(arguments.shell, &mut command, "claude-bottle", &mut std::io::stdout());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }

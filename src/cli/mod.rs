@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod canary;
 mod complete;
 mod doctor;
 mod look;
@@ -31,6 +32,8 @@ definition; 3 inconclusive, nothing ran, or everything was skipped; 130 interrup
 enum Command {
     /// Launch a bottle, probe it from the inside, and tell what it can reach.
     Probe(probe::Arguments),
+    /// Check that what others make, and this project relies on, still is what it was.
+    Canary(canary::Arguments),
     /// Tell what this machine can run, and why not the rest.
     Doctor(doctor::Arguments),
     /// Print the JSON Schema of a file format.
@@ -47,9 +50,10 @@ pub fn main() -> ExitCode {
     let Arguments { color, command } = Arguments::parse();
     let done = match command {
         Command::Probe(arguments) => probe::run(&arguments, color),
-        Command::Doctor(arguments) => doctor::run(&arguments, color),
+        Command::Canary(arguments) => canary::run(&arguments, color),
+        Command::Doctor(arguments) => Ok(doctor::run(&arguments, color)),
         Command::Schema(arguments) => schema::run(&arguments),
-        Command::Completions(arguments) => complete::run::<Arguments>(&arguments),
+        Command::Completions(arguments) => Ok(complete::run::<Arguments>(&arguments)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use crate::probe::schema;
+use crate::{canary, probe};
 
 /// Print the JSON Schema of a file format.
 #[derive(Debug, Args)]
@@ -18,11 +18,14 @@ pub(super) struct Arguments {
 enum Format {
     /// A probe definition, `probes/*.toml`.
     Probe,
+    /// A canary definition, `canaries/*.toml`.
+    Canary,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let schema = match arguments.format {
-        Format::Probe => schema::probe(),
+        Format::Probe => probe::schema::probe(),
+        Format::Canary => canary::schema::canary(),
     };
     println!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(ExitCode::SUCCESS)

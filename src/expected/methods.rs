@@ -7,7 +7,7 @@ use claude_bottle_protocol::prober::{Action, How, Target};
 use claude_bottle_protocol::witness::Transport;
 
 use super::network::Network;
-use super::{Topology, names};
+use super::{Topology, escape, names};
 
 /// What becomes of what an attempt sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,13 @@ pub(super) enum Fate {
         /// Where it ends, in words.
         way: String,
     },
+    /// That is a matter of timing.
+    MayArrive {
+        /// How it looks to the client otherwise.
+        how: How,
+        /// The way, in words.
+        way: String,
+    },
     /// It is not made: the prober is where it may not dial.
     Fused {
         /// What it may not dial.
@@ -40,6 +47,8 @@ pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
     match action {
         Action::Tcp(target) => dial(topology, Transport::Tcp, target),
         Action::Udp(target) => dial(topology, Transport::Udp, target),
+        Action::EnterNamespace(target) => escape::enter(topology, target),
+        Action::StealSocket(target) => escape::steal(topology, target),
         _ => Fate::Unknown,
     }
 }

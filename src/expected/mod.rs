@@ -7,9 +7,11 @@
 //!
 //! An attempt whose method the simulator does not know has no expectation, and what has none never agrees.
 
+mod escape;
 mod methods;
 mod names;
 mod network;
+mod outside;
 mod table;
 
 use std::collections::BTreeSet;
@@ -18,7 +20,7 @@ use std::fmt;
 use claude_bottle_protocol::helper::{Bottle, Lab};
 
 pub use self::table::{Comparison, Row, Table};
-use crate::lab::Sites;
+use crate::lab::{Inbound, Sites};
 use crate::probe::verdict::Verdict;
 
 /// All that a backend plans, as data: every listener's port is known, or stands for one that is free.
@@ -32,8 +34,25 @@ pub struct Topology {
     pub sites: Sites,
     /// The listeners that the bottle may reach.
     pub allowed: BTreeSet<u32>,
+    /// From where the outside dials into the bottle.
+    pub inbound: Option<Inbound>,
+    /// The net of the host whose listeners are looked at.
+    pub host: String,
+    /// The processes beside the bottle's that a bottle without a PID namespace of its own sees.
+    pub processes: Vec<Process>,
     /// The ports that only stand for a free one.
     pub random_ports: BTreeSet<u16>,
+}
+
+/// A process of the lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The net that it is in.
+    pub net: String,
+    /// The nets that its UDP sockets are in.
+    pub sockets: BTreeSet<String>,
+    /// Whether it is there all the time, and not only while it happens to send a control.
+    pub stays: bool,
 }
 
 /// A verdict without its reason.

@@ -118,6 +118,28 @@ impl<'a> Network<'a> {
         }
     }
 
+    /// The way of an address of the net `to`, if whoever listens there on every address gets and answers what `from` sends
+    /// to it.
+    pub(super) fn gets_in(self, from: &str, to: &str, address: IpAddr) -> Option<String> {
+        let mut way = Way { start: from.to_owned(), ..Way::default() };
+        let arrived = self.walk(from, None, address, &mut way).ok()?;
+        way.end = format!("gets to {address}");
+        let answers = arrived.net == to && self.gets_back(to, Some(arrived.source), from);
+        answers.then(|| way.to_string())
+    }
+
+    /// The addresses of a net that mean the same seen from elsewhere.
+    pub(super) fn global_addresses(self, net: &str) -> Vec<IpAddr> {
+        let Some(net) = self.net(net) else { return Vec::new() };
+        let own = net.addresses.iter().map(|own| own.address);
+        own.filter(|ip| net.ipv6 || ip.is_ipv4())
+            .filter(|ip| match ip {
+                IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+                IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+            })
+            .collect()
+    }
+
     fn gets_back(self, net: &str, source: Option<IpAddr>, to: &str) -> bool {
         let Some(source) = source else { return net == to };
         let back = self.walk(net, Some(source), source, &mut Way::default());
@@ -286,6 +308,7 @@ pub(super) mod tests {
             executable: true,
             seccomp: true,
             user_namespaces: false,
+            own_processes: true,
             capabilities: Vec::new(),
         }
     }
@@ -361,6 +384,9 @@ pub(super) mod tests {
             bottle: bottle("in"),
             sites: Sites::default(),
             allowed: BTreeSet::new(),
+            inbound: None,
+            host: String::new(),
+            processes: Vec::new(),
             random_ports: BTreeSet::new(),
         }
     }

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 
 use claude_bottle_protocol::helper::REAL;
 use claude_bottle_protocol::prober::How;
-use claude_bottle_protocol::witness::Transport;
 
-use super::methods::{Fate, fate};
+use super::methods::{self, Fate};
 use super::network::Network;
+use super::outside::{self, Sight};
 use super::{Expected, Kind, Topology};
 use crate::lab::Listening;
 use crate::probe::attempt::{self, Means, Planned};
 use crate::probe::definition::Probe;
 use crate::probe::outcome::RunOutcome;
+
+/// Why nothing can be told of what the prober does.
+const CANNOT_RUN: &str = "the prober cannot run: no file in the bottle can be executed";
 
 /// The expectations of one bottle, by probe and attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -152,7 +154,7 @@ impl<'a> Oracle<'a> {
     fn new(topology: &'a Topology) -> Self {
         let life = attempt::sign_of_life(&topology.sites);
         let lives = life.is_none_or(|(attempt, listening)| {
-            let fate = fate(&attempt.action, topology);
+            let fate = methods::fate(&attempt.action, topology);
             matches!(fate, Fate::Arrives { listener, .. } if listener == listening.id)
         });
         Self { topology, lives }
@@ -166,8 +168,12 @@ impl<'a> Oracle<'a> {
             }
             Means::Exec => Expected::new(Kind::Unreached, "no file in the bottle can be executed"),
             Means::Prober { action, listeners, .. } => {
-                let fate = fate(action, self.topology);
+                let fate = methods::fate(action, self.topology);
                 self.of_prober(fate, listeners, &planned.definition.how)
+            }
+            Means::Outside { action, look } => {
+                let fate = outside::fate(action, *look, self.topology);
+                self.of_outside(fate, &planned.definition.how)
             }
         }
     }
@@ -179,8 +185,7 @@ impl<'a> Oracle<'a> {
             return Expected::unknown("the simulator does not know this method");
         }
         if !self.topology.bottle.executable {
-            let why = "the prober cannot run: no file in the bottle can be executed";
-            return Expected::new(Kind::Inconclusive, why);
+            return Expected::new(Kind::Inconclusive, CANNOT_RUN);
         }
         let (how, way) = match fate {
             Fate::Arrives { listener, way } => {
@@ -193,6 +198,10 @@ impl<'a> Oracle<'a> {
                 return expected;
             }
             Fate::Stays { how, way } => (how, way),
+            Fate::MayArrive { how, way } => {
+                let otherwise = self.contained(how, way, demanded);
+                return otherwise.or(Kind::Leaked, "else it stays");
+            }
             Fate::Fused { way } => return Expected::new(Kind::Inconclusive, way),
             Fate::Unknown => unreachable!("handled above"),
         };
@@ -200,27 +209,43 @@ impl<'a> Oracle<'a> {
             let why = format!("no control reaches {} from {}", listener.name, listener.control);
             return Expected::new(Kind::Inconclusive, why);
         }
-        match (is_allowed, self.lives) {
-            (true, _) => Expected::new(Kind::Unreached, way),
-            (false, false) => {
-                Expected::new(Kind::Inconclusive, format!("{way}; nor is the bundle reached"))
-            }
-            (false, true) if !demanded.is_empty() && !demanded.contains(&how) => {
-                Expected::new(Kind::Inconclusive, format!("{way}: {how}, not as is demanded"))
-            }
-            (false, true) => Expected::new(Kind::Contained, way),
+        if is_allowed {
+            return Expected::new(Kind::Unreached, way);
         }
+        self.contained(how, way, demanded)
+    }
+
+    /// An attempt that the outside looks at.
+    fn of_outside(&self, sight: Sight, demanded: &[How]) -> Expected {
+        if sight == Sight::Unknown {
+            return Expected::unknown("the simulator does not know this method");
+        }
+        if !self.topology.bottle.executable {
+            return Expected::new(Kind::Inconclusive, CANNOT_RUN);
+        }
+        match sight {
+            Sight::Shows { why } => Expected::new(Kind::Leaked, why),
+            Sight::Blind { why } => Expected::new(Kind::Inconclusive, why),
+            Sight::Nothing { how, why } => self.contained(how, why, demanded),
+            Sight::Unknown => unreachable!("handled above"),
+        }
+    }
+
+    /// What stays in the bottle, as far as the prober lives and it ends as is demanded.
+    fn contained(&self, how: How, way: String, demanded: &[How]) -> Expected {
+        if !self.lives {
+            return Expected::new(Kind::Inconclusive, format!("{way}; nor is the bundle reached"));
+        }
+        if !demanded.is_empty() && !demanded.contains(&how) {
+            return Expected::new(Kind::Inconclusive, format!("{way}: {how}, not as is demanded"));
+        }
+        Expected::new(Kind::Contained, way)
     }
 
     fn control_arrives(&self, listening: &Listening) -> bool {
         let network = Network::new(self.topology);
-        // A control goes to a listener of a known transport; which one is known by its number.
-        let placed = self.topology.lab.listeners.iter().map(|placed| &placed.listener);
-        let mut all = placed.chain(&self.topology.lab.adopted);
-        let transport =
-            all.find(|one| one.id == listening.id).map_or(Transport::Tcp, |one| one.transport);
-        let to: SocketAddr = listening.control_dials;
-        network.send(&listening.control, transport, to).listener == Some(listening.id)
+        let Listening { id, control, control_dials, transport, .. } = listening;
+        network.send(control, *transport, *control_dials).listener == Some(*id)
     }
 
     /// A listener on the real loopback whose port is not random may be somebody else's.

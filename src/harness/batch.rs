@@ -56,17 +56,16 @@ impl Batch {
 }
 
 /// One runtime for all runs of this process.
-fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> std::io::Result<T> {
+pub(super) fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> std::io::Result<T> {
     static RUNTIME: Mutex<Option<&'static Runtime>> = Mutex::new(None);
     let runtime = {
         let mut shared = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
-        match *shared {
-            Some(runtime) => runtime,
-            None => {
-                let made: &'static Runtime = Box::leak(Box::new(Runtime::new()?));
-                *shared = Some(made);
-                made
-            }
+        if let Some(runtime) = *shared {
+            runtime
+        } else {
+            let made: &'static Runtime = Box::leak(Box::new(Runtime::new()?));
+            *shared = Some(made);
+            made
         }
     };
     Ok(work(runtime))

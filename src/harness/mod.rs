@@ -3,6 +3,9 @@
 //! There is one trial per backend and probe, named `namespace::loopback-reach`. The first trial of a backend launches
 //! its bottle and makes the attempts of *all* selected probes in one batch; the others wait for it and take their part.
 //!
+//! Canaries ask about what others make, so no change of ours can break or mend them: their trials are ignored unless
+//! `CLAUDE_BOTTLE_RUN_CANARIES=1` is set, as a scheduled job of their own does.
+//!
 //! # Known limitations and differences
 //!
 //! - Paths come from environment variables: `cargo test -- --flag` hands its flags to every test binary.
@@ -12,6 +15,7 @@
 
 mod batch;
 mod breaches;
+mod canaries;
 mod probes;
 
 use std::path::PathBuf;
@@ -20,7 +24,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 pub use self::breaches::breaches;
+pub use self::canaries::canaries;
 pub use self::probes::probes;
+use crate::backend::lacking;
 use crate::breach::Breach;
 use crate::host::{Host, Requirement};
 use crate::probe::catalogue::Catalogue;
@@ -31,6 +37,12 @@ use crate::probe::parse::Known;
 pub const PROBES: &str = "CLAUDE_BOTTLE_PROBES";
 /// The variable that names the JUnit file.
 pub const JUNIT: &str = "CLAUDE_BOTTLE_JUNIT";
+/// The variable that lets canaries run.
+pub const RUN_CANARIES: &str = "CLAUDE_BOTTLE_RUN_CANARIES";
+/// The variable that names another folder of canary definitions.
+pub const CANARIES: &str = "CLAUDE_BOTTLE_CANARIES";
+/// The variable that names the JUnit file of the canaries.
+pub const CANARY_JUNIT: &str = "CLAUDE_BOTTLE_CANARY_JUNIT";
 
 /// Whether cargo-nextest runs us.
 fn under_nextest() -> bool {
@@ -42,18 +54,33 @@ fn catalogue() -> Result<Catalogue, ExitCode> {
     let breaches = Breach::names();
     let requirements = Requirement::words();
     let known = Known::from(breaches.as_slice()).with_requirements(&requirements);
-    let named = std::env::var_os(PROBES).map(PathBuf::from);
-    let own = || {
-        let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
-        Some(package.join("probes")).filter(|folder| folder.is_dir())
-    };
-    let found = match named.or_else(own) {
+    let found = match folder(PROBES, "probes") {
         Some(folder) => Catalogue::discover(&folder, known),
         None => Catalogue::embedded(known),
     };
     found.map_err(|errors| {
         eprintln!("{errors}");
         ExitCode::from(2)
+    })
+}
+
+/// The folder of definitions that the variable names, or else the package's own of this name, if there is one.
+fn folder(variable: &str, own: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    named.or_else(|| {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)?;
+        Some(package.join(own)).filter(|folder| folder.is_dir())
+    })
+}
+
+/// Where the JUnit file goes: to where the variable says, or else to `target/FOLDER/junit.xml` of this package,
+/// wherever the target folder is.
+fn junit_path(variable: &str, folder: &str) -> PathBuf {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    named.unwrap_or_else(|| {
+        let binary = std::env::current_exe().unwrap_or_default();
+        let target = binary.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+        target.map_or_else(|| PathBuf::from("target"), PathBuf::from).join(folder).join("junit.xml")
     })
 }
 
@@ -84,17 +111,6 @@ fn note_nothing(arguments: &Arguments, any: bool) {
 
 /// What a trial ends with.
 type Ended = Result<Completion, Failed>;
-
-/// Why `backend` cannot run here, if it cannot.
-fn lacking(host: &Host, backend: &str) -> Option<String> {
-    use crate::host::Requirements;
-    let unmet = Requirements::for_backend(backend).reason(host);
-    unmet.or_else(|| {
-        crate::backend::by_name(backend)
-            .is_none()
-            .then(|| format!("this build has no {backend} backend"))
-    })
-}
 
 /// Why `probe` cannot run on `backend` here, if it cannot: what the backend lacks, else what the probe itself needs.
 pub(crate) fn unmet_by(probe: &Probe, host: &Host, backend: &str) -> Option<String> {

@@ -1,6 +1,5 @@
 //! `cargo test --test probes`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,7 +7,9 @@ use std::time::SystemTime;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use super::batch::Batch;
-use super::{Ended, JUNIT, catalogue, note_nothing, selected, under_nextest, unmet, unmet_by};
+use super::{
+    Ended, JUNIT, catalogue, junit_path, note_nothing, selected, under_nextest, unmet, unmet_by,
+};
 use crate::backend;
 use crate::host::Host;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome, Standing};
@@ -57,20 +58,13 @@ pub fn probes() -> ExitCode {
     let mut runs: Vec<_> = batches.iter().filter_map(|batch| batch.if_run().cloned()).collect();
     RunOutcome::merge(&mut runs, skipped);
     if !arguments.list && !under_nextest() && !runs.is_empty() {
-        let path = std::env::var_os(JUNIT).map_or_else(default_junit, PathBuf::from);
+        let path = junit_path(JUNIT, "probes");
         if let Err(error) = file::write_atomic(&path, &junit::to_xml(&runs, SystemTime::now())) {
             eprintln!("{}", crate::error_chain(&error));
             return ExitCode::from(2);
         }
     }
     conclusion.exit_code()
-}
-
-/// `target/probes/junit.xml` of this package, wherever the target folder is.
-fn default_junit() -> PathBuf {
-    let binary = std::env::current_exe().unwrap_or_default();
-    let target = binary.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
-    target.map_or_else(|| PathBuf::from("target"), PathBuf::from).join("probes").join("junit.xml")
 }
 
 fn ended(run: &RunOutcome, probe: Option<&ProbeOutcome>) -> Ended {

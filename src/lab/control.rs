@@ -1,7 +1,6 @@
 //! Talking to a prober, in a bottle or at a control's place: one batch in, its lines out.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +35,23 @@ impl Answers {
     pub fn none(why: impl Into<String>) -> Self {
         Self { trouble: Some(why.into()), ..Self::default() }
     }
+}
+
+/// What a prober told while it was at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// An attempt waits for the outside.
+    Ready {
+        /// The attempt.
+        id: u32,
+        /// The port it listens on, if it does.
+        port: Option<u16>,
+    },
+    /// An attempt has ended.
+    Done {
+        /// The attempt.
+        id: u32,
+    },
 }
 
 /// Where a prober's lines come from.
@@ -99,8 +115,7 @@ pub fn batch_line(batch: &Batch) -> Vec<u8> {
 pub async fn converse(
     batch: &Batch,
     lines: &mut dyn LineSource,
-    mut ready: impl FnMut(u32, SocketAddr),
-    mut progress: impl FnMut(usize),
+    mut heard: impl FnMut(Heard) + Send,
 ) -> Answers {
     let mut answers = Answers::default();
     loop {
@@ -115,9 +130,9 @@ pub async fn converse(
                 return answers;
             }
         };
-        match answers.take(batch, &line, &mut ready) {
+        match answers.take(batch, &line, &mut heard) {
             Ok(true) => return answers,
-            Ok(false) => progress(answers.words.len()),
+            Ok(false) => {}
             Err(why) => {
                 answers.trouble = Some(why);
                 return answers;
@@ -132,7 +147,7 @@ impl Answers {
         &mut self,
         batch: &Batch,
         line: &[u8],
-        ready: &mut impl FnMut(u32, SocketAddr),
+        heard: &mut impl FnMut(Heard),
     ) -> Result<bool, String> {
         let line = serde_json::from_slice::<Line>(line)
             .map_err(|error| format!("it wrote something else than a prober does: {error}"))?;
@@ -145,12 +160,13 @@ impl Answers {
             }
             Line::Hello { netns, .. } => (self.greeted, self.netns) = (true, netns),
             _ if !self.greeted => return Err("it did not greet".into()),
-            Line::Ready { id, address } => ready(id, address),
+            Line::Ready { id, port } => heard(Heard::Ready { id, port }),
             Line::Done { id, word, took_us } => {
                 if !batch.attempts.iter().any(|attempt| attempt.id == id) {
                     return Err(format!("it told of attempt {id}, which does not exist"));
                 }
                 self.words.insert(id, (word, Duration::from_micros(took_us)));
+                heard(Heard::Done { id });
             }
             Line::Bye { .. } => {
                 self.finished = self.words.len() == batch.attempts.len();

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use thiserror::Error;
 
-pub use self::control::{Answers, LineSource, StreamLines, batch_line, converse};
+pub use self::control::{Answers, Heard, LineSource, StreamLines, batch_line, converse};
 pub use self::observation::{Observation, Socket};
 pub use self::site::{Listening, Sites, Target, Unserved};
 pub use self::witness::{Log, Witness, WitnessError};
@@ -29,11 +29,32 @@ pub trait Fixture: Send + Sync {
     /// Runs `batch` from `place`, one of those that [`Listening::control`] names: the same prober, outside the bottle.
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError>;
 
-    /// The bottle's network as it is now, read from outside; none where the backend has no way to look.
-    async fn observe(&self) -> Result<Option<Observation>, LabError>;
+    /// A network as it is now, read from outside; none where the backend has no way to look.
+    async fn observe(&self, view: View) -> Result<Option<Observation>, LabError>;
+
+    /// The places from which the outside dials into the bottle; none where it cannot.
+    fn inbound(&self) -> Option<Inbound>;
 
     /// Whether packets of the bottle cross a real bridge, where a rejection may take about a second.
     fn has_real_bridge(&self) -> bool;
+}
+
+/// Whose network is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// The bottle's.
+    Bottle,
+    /// The host's.
+    Host,
+}
+
+/// From where the outside dials into a bottle that listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbound {
+    /// The place that must get in: the control.
+    pub control: String,
+    /// The places that must not.
+    pub from: Vec<String>,
 }
 
 /// Why a lab cannot do its part.

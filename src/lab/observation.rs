@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use claude_bottle_protocol::helper::{LISTENING, STRAYS};
 use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 
@@ -13,10 +14,14 @@ pub struct Observation {
     pub interfaces: Vec<String>,
     /// IPv4 routes of the main table: destination, next hop (0.0.0.0: on the link), interface.
     pub routes: Vec<(IpNet, IpAddr, String)>,
+    /// IPv4 addresses.
+    pub addresses_v4: Vec<Ipv4Addr>,
     /// IPv6 addresses and their interface.
     pub addresses_v6: Vec<(Ipv6Addr, String)>,
     /// Listening TCP sockets and bound UDP ones.
     pub listening: Vec<Socket>,
+    /// Processes in net namespaces that nobody made for them, wherever they are below the lab.
+    pub strays: Vec<String>,
 }
 
 /// A bound socket.
@@ -28,12 +33,28 @@ pub struct Socket {
     pub address: SocketAddr,
 }
 
-/// `TCP_LISTEN` in `/proc/net/tcp` (`include/net/tcp_states.h`).
-const LISTEN: &str = "0A";
-/// `TCP_CLOSE`: what an unconnected UDP socket's state is shown as.
-const UNCONNECTED: &str = "07";
-
 impl Observation {
+    /// What is there now and was not before, or the other way round, in words; none if all is as it was.
+    pub fn change_since(&self, before: &Self) -> Option<String> {
+        let Self { interfaces, addresses_v4, routes, addresses_v6, listening: _, strays: _ } = self;
+        let differs = [
+            (interfaces != &before.interfaces, "interfaces", format!("{interfaces:?}")),
+            (addresses_v4 != &before.addresses_v4, "addresses", format!("{addresses_v4:?}")),
+            (addresses_v6 != &before.addresses_v6, "IPv6 addresses", format!("{addresses_v6:?}")),
+            (routes != &before.routes, "routes", format!("{routes:?}")),
+        ];
+        let changed = differs.into_iter().filter(|(differs, ..)| *differs);
+        let changed: Vec<_> = changed.map(|(_, what, now)| format!("{what} now {now}")).collect();
+        (!changed.is_empty()).then(|| changed.join("; "))
+    }
+
+    /// Listening sockets that are there now and were not before, in words.
+    pub fn new_listeners_since(&self, before: &Self) -> Option<String> {
+        let new = self.listening.iter().filter(|socket| !before.listening.contains(socket));
+        let new: Vec<_> = new.map(|s| format!("{} {}", s.transport, s.address)).collect();
+        (!new.is_empty()).then(|| new.join(", "))
+    }
+
     /// Parses the content of files below `/proc/PID/net`, by file name. Lines that are not understood are left out.
     pub fn parse(files: &BTreeMap<String, String>) -> Self {
         let text = |name: &str| files.get(name).map(String::as_str).unwrap_or_default();
@@ -42,16 +63,11 @@ impl Observation {
             .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
             .collect();
         interfaces.sort();
-        let mut listening: Vec<_> =
-            [("tcp", LISTEN), ("tcp6", LISTEN), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)]
-                .into_iter()
-                .flat_map(|(file, state)| {
-                    let transport = if file.starts_with("tcp") { "tcp" } else { "udp" };
-                    text(file).lines().filter_map(move |line| socket(line, transport, state))
-                })
-                .collect();
+        let mut listening: Vec<_> = text(LISTENING).lines().filter_map(socket).collect();
         listening.sort();
         Self {
+            addresses_v4: addresses_v4(text("fib_trie")),
+            strays: text(STRAYS).lines().map(ToOwned::to_owned).collect(),
             interfaces,
             routes: text("route").lines().skip(1).filter_map(route).collect(),
             addresses_v6: text("if_inet6").lines().filter_map(address_v6).collect(),
@@ -72,6 +88,20 @@ fn route(line: &str) -> Option<(IpNet, IpAddr, String)> {
     Some((net.into(), address(gateway)?.into(), interface.to_owned()))
 }
 
+/// Each local address is a leaf `|-- ADDRESS`, and below it `/32 host LOCAL`.
+fn addresses_v4(trie: &str) -> Vec<Ipv4Addr> {
+    let mut addresses = Vec::new();
+    let mut leaf = None;
+    for line in trie.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            leaf = address.parse().ok();
+        } else if line == "/32 host LOCAL" {
+            addresses.extend(leaf.filter(|leaf| !addresses.contains(leaf)));
+        }
+    }
+    addresses
+}
+
 /// `fe80…0001 02 40 20 80 eth0`.
 fn address_v6(line: &str) -> Option<(Ipv6Addr, String)> {
     let words: Vec<_> = line.split_whitespace().collect();
@@ -79,25 +109,11 @@ fn address_v6(line: &str) -> Option<(Ipv6Addr, String)> {
     Some((Ipv6Addr::from(bits), (*words.get(5)?).to_owned()))
 }
 
-/// `0: 0100007F:238C 00000000:0000 0A …`.
-fn socket(line: &str, transport: &'static str, state: &str) -> Option<Socket> {
-    let mut words = line.split_whitespace().skip(1);
-    let (ip, port) = words.next()?.split_once(':')?;
-    if words.nth(1)? != state {
-        return None;
-    }
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let ip: IpAddr = if ip.len() == 8 {
-        Ipv4Addr::from(u32::from_str_radix(ip, 16).ok()?.to_ne_bytes()).into()
-    } else {
-        let mut bytes = [0; 16];
-        for (index, word) in bytes.chunks_exact_mut(4).enumerate() {
-            let digits = ip.get(8 * index..8 * index + 8)?;
-            word.copy_from_slice(&u32::from_str_radix(digits, 16).ok()?.to_ne_bytes());
-        }
-        Ipv6Addr::from(bytes).into()
-    };
-    Some(Socket { transport, address: SocketAddr::new(ip, port) })
+/// `tcp 127.0.0.1:9099`.
+fn socket(line: &str) -> Option<Socket> {
+    let (transport, address) = line.split_once(' ')?;
+    let transport = if transport == "tcp" { "tcp" } else { "udp" };
+    Some(Socket { transport, address: address.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -113,14 +129,18 @@ mod tests {
                 "route",
                 "Iface\tDestination\neth0\t0100C80A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n",
             ),
+            (
+                "fib_trie",
+                "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.200.0.2\n        /32 host LOCAL\n     |-- 10.200.0.1\n        /32 link UNICAST\nLocal:\n     |-- 10.200.0.2\n        /32 host LOCAL\n     |-- 127.0.0.0\n        /8 host LOCAL\n",
+            ),
+            (STRAYS, "process 5 in net:[7]\n"),
             ("if_inet6", "00000000000000000000000000000001 01 80 10 80       lo\n"),
             (
-                "tcp",
-                "  sl  local\n   0: 0100007F:238C 00000000:0000 0A 0\n   1: 0100007F:238D 00000000:0000 01 0\n",
-            ),
-            (
-                "udp6",
-                "  sl  local\n  12: 00000000000000000000000001000000:0035 0:0 07 0\nrubbish\n",
+                LISTENING,
+                "tcp 127.0.0.1:9100
+udp [::1]:53
+rubbish
+",
             ),
         ];
         let files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
@@ -128,6 +148,8 @@ mod tests {
         assert_eq!(seen.interfaces, ["eth0", "lo"]);
         let route = ("10.200.0.1/32".parse().unwrap(), "0.0.0.0".parse().unwrap(), "eth0".into());
         assert_eq!(seen.routes, [route]);
+        assert_eq!(seen.addresses_v4, [Ipv4Addr::new(10, 200, 0, 2)]);
+        assert_eq!(seen.strays, ["process 5 in net:[7]"]);
         assert_eq!(seen.addresses_v6, [(Ipv6Addr::LOCALHOST, "lo".to_owned())]);
         let listening: Vec<_> = seen.listening.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(listening, ["127.0.0.1:9100", "[::1]:53"]);

@@ -27,6 +27,8 @@ pub struct Listening {
     pub id: u32,
     /// What it stands for, such as `host-loopback tcp/discard`.
     pub name: String,
+    /// What it listens with.
+    pub transport: Transport,
     /// Where it is bound.
     pub address: SocketAddr,
     /// The addresses under which a bottle would dial it.
@@ -82,13 +84,12 @@ impl Sites {
             }),
         };
         let here = self.listening.get(&key).ok_or_else(why)?;
-        let spellings: Vec<String> = match &to.spelled {
-            Some(spelled) => vec![spelled.clone()],
-            None => {
-                let mut all: Vec<_> = here.iter().flat_map(|one| &one.dialled_as).collect();
-                all.dedup();
-                all.into_iter().map(ToString::to_string).collect()
-            }
+        let spellings: Vec<String> = if let Some(spelled) = &to.spelled {
+            vec![spelled.clone()]
+        } else {
+            let mut all: Vec<_> = here.iter().flat_map(|one| &one.dialled_as).collect();
+            all.dedup();
+            all.into_iter().map(ToString::to_string).collect()
         };
         let mut targets = Vec::new();
         for host in spellings {
@@ -138,6 +139,7 @@ mod tests {
                 key: 0,
                 id,
                 name: "real-loopback tcp/random".into(),
+                transport: Transport::Tcp,
                 address,
                 dialled_as: vec![address.ip()],
                 control: "real".into(),

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse, Target};
 use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
 use super::definition::{AttemptDefinition, Method, Probe, RunsOn, Site, To};
+use super::outside::Look;
 use crate::lab::{Listening, Sites};
 
 /// How long a denial is waited for: longer than the 1.0 s that some rejections and a first IPv6 contact take.
@@ -46,6 +47,13 @@ pub enum Means {
         /// Who would see it.
         listeners: Vec<Listening>,
     },
+    /// By the prober, in the batch; the outside looks what came of it.
+    Outside {
+        /// What the prober does.
+        action: Action,
+        /// What is looked at.
+        look: Look,
+    },
     /// By a command of its own.
     Exec,
     /// Not at all, here.
@@ -77,12 +85,11 @@ pub fn plan(probes: &[Probe], backend: &str, sites: &Sites) -> Vec<Planned> {
 fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> {
     let method = definition.method;
     let Some(to) = &definition.to else {
-        return vec![(format!("{method} a command"), Means::Exec)];
+        return vec![(method.to_string(), goes_nowhere(method))];
     };
     let transport = match method {
-        Method::Tcp => Transport::Tcp,
-        Method::Udp => Transport::Udp,
-        Method::Exec => unreachable!("goes nowhere, as the parser has checked"),
+        Method::Udp | Method::StealSocket => Transport::Udp,
+        _ => Transport::Tcp,
     };
     let place = format!("{method} to {}:{}", to.site, to.port);
     match sites.targets(to, transport) {
@@ -94,14 +101,37 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
             .into_iter()
             .map(|target| {
                 let what = format!("{place} as {}", target.dial.host);
-                let action = match transport {
-                    Transport::Tcp => Action::Tcp(target.dial),
-                    Transport::Udp => Action::Udp(target.dial),
-                };
+                let action = action(method, target.dial);
                 let (nonce, listeners) = (fresh_nonce(), target.listeners);
                 (what, Means::Prober { nonce, action, listeners })
             })
             .collect(),
+    }
+}
+
+/// How an attempt with a target is made.
+fn action(method: Method, target: Target) -> Action {
+    match method {
+        Method::Tcp => Action::Tcp(target),
+        Method::Udp => Action::Udp(target),
+        Method::EnterNamespace => Action::EnterNamespace(target),
+        Method::StealSocket => Action::StealSocket(target),
+        _ => unreachable!("goes nowhere, as the parser has checked"),
+    }
+}
+
+/// How an attempt without a target is made.
+fn goes_nowhere(method: Method) -> Means {
+    let outside = |action, look| Means::Outside { action, look };
+    match method {
+        Method::Exec => Means::Exec,
+        Method::AddAddress => outside(Action::Reconfigure(Change::Address), Look::BottleNetwork),
+        Method::AddRoute => outside(Action::Reconfigure(Change::Route), Look::BottleNetwork),
+        Method::AddLink => outside(Action::Reconfigure(Change::Link), Look::BottleNetwork),
+        Method::Unshare => outside(Action::Unshare, Look::Strays),
+        Method::Inbound => outside(Action::Listen, Look::Inbound),
+        Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),
+        _ => unreachable!("has a target, as the parser has checked"),
     }
 }
 
@@ -117,8 +147,14 @@ pub fn sign_of_life(sites: &Sites) -> Option<(Attempt, Listening)> {
 pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) -> Batch {
     let mut attempts: Vec<_> = sign_of_life.cloned().into_iter().collect();
     for one in planned {
-        if let Means::Prober { nonce, action, .. } = &one.means {
-            attempts.push(attempt(one.id, nonce.clone(), action.clone()));
+        match &one.means {
+            Means::Prober { nonce, action, .. } => {
+                attempts.push(attempt(one.id, nonce.clone(), action.clone()));
+            }
+            Means::Outside { action, .. } => {
+                attempts.push(attempt(one.id, fresh_nonce(), action.clone()));
+            }
+            Means::Exec | Means::Skipped(_) => {}
         }
     }
     Batch { token: fresh_nonce(), fuse, attempts }
@@ -126,32 +162,32 @@ pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) ->
 
 /// The controls for `listeners`, by the place that they come from; and each listener's nonce.
 pub fn controls<'a>(
-    listeners: impl Iterator<Item = (u32, (&'a Listening, Transport))>,
+    listeners: impl Iterator<Item = &'a Listening>,
 ) -> (BTreeMap<String, Batch>, BTreeMap<u32, Nonce>) {
     let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
     let mut nonces = BTreeMap::new();
-    for (id, (listening, transport)) in listeners {
-        let target = claude_bottle_protocol::prober::Target {
+    for listening in listeners {
+        let target = Target {
             host: listening.control_dials.ip().to_string(),
             port: listening.control_dials.port(),
         };
-        let action = match transport {
+        let action = match listening.transport {
             Transport::Tcp => Action::Tcp(target),
             Transport::Udp => Action::Udp(target),
         };
         let nonce = fresh_nonce();
-        nonces.insert(id, nonce.clone());
+        nonces.insert(listening.key, nonce.clone());
         let batch = batches.entry(listening.control.clone()).or_insert_with(|| Batch {
             token: fresh_nonce(),
             fuse: Fuse::Namespaces(Vec::new()),
             attempts: Vec::new(),
         });
-        batch.attempts.push(attempt(id, nonce, action));
+        batch.attempts.push(attempt(listening.key, nonce, action));
     }
     (batches, nonces)
 }
 
-fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
+pub(super) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
     let patience_ms = u32::try_from(DENY_WINDOW.as_millis()).unwrap_or(u32::MAX);
     Attempt { id, nonce, patience_ms, action }
 }

@@ -74,6 +74,22 @@ words! {
         Udp = "udp",
         /// Run a command in the bottle that prints nonces on both streams and exits with a chosen code.
         Exec = "exec",
+        /// Add an address to the bottle's loopback; the outside looks whether it is there.
+        AddAddress = "add-address",
+        /// Add a route to the bottle's table; the outside looks whether it is there.
+        AddRoute = "add-route",
+        /// Make an interface in the bottle; the outside looks whether it is there.
+        AddLink = "add-link",
+        /// Start a process in user and net namespaces of its own; the outside looks for it.
+        Unshare = "unshare",
+        /// Enter each other net namespace that can be seen, and connect over TCP from there.
+        EnterNamespace = "enter-namespace",
+        /// Take each UDP socket of other processes that can be seen, and send the nonce over it.
+        StealSocket = "steal-socket",
+        /// Listen in the bottle; the outside dials in over TCP and UDP.
+        Inbound = "inbound",
+        /// Listen in the bottle; the outside looks whether the host listens then.
+        ListenOnHost = "listen-on-host",
     }
 }
 
@@ -81,8 +97,14 @@ impl Method {
     /// Whether an attempt by this method goes to a site. If so its definition has a `to`, else it has none.
     pub const fn needs_to(self) -> bool {
         match self {
-            Self::Tcp | Self::Udp => true,
-            Self::Exec => false,
+            Self::Tcp | Self::Udp | Self::EnterNamespace | Self::StealSocket => true,
+            Self::Exec
+            | Self::AddAddress
+            | Self::AddRoute
+            | Self::AddLink
+            | Self::Unshare
+            | Self::Inbound
+            | Self::ListenOnHost => false,
         }
     }
 
@@ -92,6 +114,7 @@ impl Method {
         match self {
             Self::Tcp | Self::Udp => Expect::ALL,
             Self::Exec => &[Expect::Reached],
+            _ => &[Expect::Contained, Expect::Leaks],
         }
     }
 }

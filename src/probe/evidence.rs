@@ -8,8 +8,9 @@ use claude_bottle_protocol::prober::{How, Word};
 use claude_bottle_protocol::witness::Sighting;
 
 use super::definition::Expect;
-use super::judge::{Arrival, Case, Control, Prober, Reliance};
-use super::verdict::Evidence;
+use super::judge::{self, Arrival, Case, Control, Prober, Reliance};
+use super::outside::{Look, Outside, Seen};
+use super::verdict::{Evidence, Verdict};
 use crate::lab::{Answers, Listening, Log};
 
 /// One round of controls: what was sent to each listener, and what its prober said.
@@ -36,6 +37,8 @@ pub struct Evidences {
     pub life: Option<(Nonce, u32)>,
     /// What the prober in the bottle said.
     pub answers: Answers,
+    /// What the outside saw by looking.
+    pub outside: Outside,
 }
 
 impl Evidences {
@@ -58,6 +61,21 @@ impl Evidences {
             prober: self.prober(),
             word: self.answers.words.get(&id).map(|(word, _)| word),
         }
+    }
+
+    /// The verdict on an attempt that no witness could see.
+    pub fn judge_by_looking(&self, id: u32, expect: Expect, how: &[How], look: Look) -> Verdict {
+        let Seen { control, arrival, word } = self.outside.seen(look, id);
+        let told = self.answers.words.get(&id).map(|(word, _)| word);
+        judge::judge(&Case {
+            expect,
+            how,
+            control,
+            arrival,
+            witness: Reliance::Sound,
+            prober: self.prober(),
+            word: word.as_ref().or(told),
+        })
     }
 
     /// The control behind a verdict, for a reader.

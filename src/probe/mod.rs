@@ -9,6 +9,7 @@ mod exec;
 pub mod flip;
 pub mod judge;
 pub mod outcome;
+pub mod outside;
 pub mod parse;
 pub mod run;
 pub mod schema;

@@ -1,24 +1,25 @@
 //! One run: a bottle, a lab, one batch of attempts between two rounds of controls, and the verdicts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::Action;
-use claude_bottle_protocol::witness::Transport;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
 
 use super::attempt::{self, DENY_WINDOW, Means, Planned};
 use super::definition::{AttemptDefinition, Probe, RunsOn};
 use super::evidence::{Controls, Evidences};
 use super::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
+use super::outside::{Held, Outside, Scene};
 use super::verdict::{Said, Verdict};
 use super::{exec, judge};
 use crate::backend::{Arena, Backend, LaunchError};
-use crate::bottle::{Bottle, Command};
+use crate::bottle::Command;
 use crate::breach::Breach;
-use crate::lab::{Answers, Fixture, Listening, batch_line, converse};
+use crate::lab::{Answers, Fixture, Heard, Listening, View, batch_line, converse};
 use crate::report::text::Untrusted;
 
 /// How much longer than the deny window the batch may take before it is cut off.
@@ -89,6 +90,7 @@ pub async fn run(
 struct Batch {
     answers: Answers,
     execs: BTreeMap<u32, Verdict>,
+    held: BTreeMap<u32, Held>,
 }
 
 async fn probe(
@@ -98,7 +100,7 @@ async fn probe(
     watch: &dyn Watch,
     cost: &mut Cost,
 ) -> Vec<ProbeOutcome> {
-    let (bottle, lab) = (arena.bottle(), arena.lab());
+    let lab = arena.lab();
     let planned = attempt::plan(probes, backend, lab.sites());
     let life = attempt::sign_of_life(lab.sites());
     let listeners = listeners(&planned, life.as_ref().map(|(_, listening)| listening));
@@ -107,8 +109,11 @@ async fn probe(
     let begun = Instant::now();
     let life_attempt = life.as_ref().map(|(attempt, _)| attempt);
     let batch = attempt::batch(&planned, life_attempt, lab.fuse());
+    let looks = planned.iter().any(|one| matches!(one.means, Means::Outside { .. }));
+    let before = if looks { Scene::look(lab).await } else { Scene::default() };
     let (leading, batch) =
-        tokio::join!(control_round(lab, &listeners), make(bottle, &batch, &planned, watch),);
+        tokio::join!(control_round(lab, &listeners), make(arena, &batch, &planned, watch));
+    let after = if looks { Scene::look(lab).await } else { Scene::default() };
     if must_wait(&planned, &batch.answers, lab).await {
         tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
     }
@@ -128,6 +133,7 @@ async fn probe(
         trailing,
         life: life.map(|(attempt, listening)| (attempt.nonce, listening.id)),
         answers: batch.answers,
+        outside: Outside { before, after, held: batch.held },
     };
     let outcomes = judge_all(probes, backend, &planned, &evidences, &batch.execs);
     cost.judge = begun.elapsed();
@@ -138,27 +144,20 @@ async fn probe(
 fn listeners<'a>(
     planned: &'a [Planned],
     life: Option<&'a Listening>,
-) -> BTreeMap<u32, (&'a Listening, Transport)> {
+) -> BTreeMap<u32, &'a Listening> {
     let mut listeners = BTreeMap::new();
-    listeners.extend(life.map(|listening| (listening.key, (listening, Transport::Tcp))));
+    listeners.extend(life.map(|listening| (listening.key, listening)));
     for one in planned {
-        let Means::Prober { action, listeners: concerned, .. } = &one.means else { continue };
-        let transport = match action {
-            Action::Udp(_) => Transport::Udp,
-            Action::Tcp(_) | Action::Idle => Transport::Tcp,
-        };
-        listeners.extend(concerned.iter().map(|listening| (listening.key, (listening, transport))));
+        if let Means::Prober { listeners: concerned, .. } = &one.means {
+            listeners.extend(concerned.iter().map(|listening| (listening.key, listening)));
+        }
     }
     listeners
 }
 
 /// Sends a control to every listener, from the place that must reach it; all places at the same time.
-async fn control_round(
-    lab: &dyn Fixture,
-    listeners: &BTreeMap<u32, (&Listening, Transport)>,
-) -> Controls {
-    let wanted = listeners.iter().map(|(id, listening)| (*id, *listening));
-    let (batches, nonces): (_, BTreeMap<u32, Nonce>) = attempt::controls(wanted);
+async fn control_round(lab: &dyn Fixture, listeners: &BTreeMap<u32, &Listening>) -> Controls {
+    let (batches, nonces) = attempt::controls(listeners.values().copied());
     let rounds = batches.iter().map(|(place, batch)| async {
         match lab.control(place, batch).await {
             Ok(answers) => (answers.words, answers.trouble),
@@ -176,39 +175,85 @@ async fn control_round(
 
 /// Makes every attempt in the bottle: one exec for the prober, and one for each command of its own.
 async fn make(
-    bottle: &dyn Bottle,
+    arena: &dyn Arena,
     batch: &claude_bottle_protocol::prober::Batch,
     planned: &[Planned],
     watch: &dyn Watch,
 ) -> Batch {
     let prober = async {
         if batch.attempts.is_empty() {
-            return Answers { greeted: true, finished: true, ..Answers::default() };
+            let answers = Answers { greeted: true, finished: true, ..Answers::default() };
+            return (answers, BTreeMap::new());
         }
-        let run = run_prober(bottle, batch, watch);
+        let run = run_prober(arena, batch, planned, watch);
         match tokio::time::timeout(DENY_WINDOW + BATCH_GRACE, run).await {
-            Ok(answers) => answers,
-            Err(_) => Answers::none("it did not finish in time"),
+            Ok(told) => told,
+            Err(_) => (Answers::none("it did not finish in time"), BTreeMap::new()),
         }
     };
+    let bottle = arena.bottle();
     let execs = planned.iter().filter(|one| matches!(one.means, Means::Exec));
     let execs = join_all(execs.map(|one| async { (one.id, exec::attempt(bottle).await) }));
-    let (answers, execs) = tokio::join!(prober, execs);
-    Batch { answers, execs: execs.into_iter().collect() }
+    let ((answers, held), execs) = tokio::join!(prober, execs);
+    Batch { answers, execs: execs.into_iter().collect(), held }
 }
 
+/// Runs the prober. Where an attempt holds, the outside acts; once every such attempt has been seen to, or has ended,
+/// the end of the prober's input releases them all.
 async fn run_prober(
-    bottle: &dyn Bottle,
+    arena: &dyn Arena,
     batch: &claude_bottle_protocol::prober::Batch,
+    planned: &[Planned],
     watch: &dyn Watch,
-) -> Answers {
-    let command = Command::new(bottle.toolbox()).arg("prober").stdin(batch_line(batch));
-    let running = match bottle.start(command).await {
+) -> (Answers, BTreeMap<u32, Held>) {
+    let (bottle, lab) = (arena.bottle(), arena.lab());
+    let command = Command::new(bottle.toolbox()).arg("prober").stream_stdin();
+    let mut running = match bottle.start(command).await {
         Ok(running) => running,
-        Err(error) => return Answers::none(error.to_string()),
+        Err(error) => return (Answers::none(error.to_string()), BTreeMap::new()),
     };
-    let total = batch.attempts.len();
-    converse(batch, &mut running.lines(), |_, _| {}, |done| watch.attempts(done, total)).await
+    let mut stdin = running.take_stdin();
+    if let Some(stdin) = &mut stdin {
+        // A prober that does not read shows as one that does not answer.
+        let _ = stdin.write(&batch_line(batch)).await;
+    }
+    let holds = planned.iter().filter(|one| matches!(one.means, Means::Outside { .. }));
+    let mut waited_for: BTreeSet<u32> = holds.map(|one| one.id).collect();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (total, mut done) = (batch.attempts.len(), 0);
+    let mut lines = running.lines();
+    let conversation = converse(batch, &mut lines, |heard| {
+        if let Heard::Done { .. } = heard {
+            done += 1;
+            watch.attempts(done, total);
+        }
+        // Without a receiver nothing holds any more.
+        let _ = tell.send(heard);
+    });
+    let seeing_to = async {
+        let mut held = BTreeMap::new();
+        let mut acting = FuturesUnordered::new();
+        while !waited_for.is_empty() || !acting.is_empty() {
+            tokio::select! {
+                Some((id, seen)) = acting.next(), if !acting.is_empty() => {
+                    held.insert(id, seen);
+                }
+                heard = told.recv() => match heard {
+                    Some(Heard::Ready { id, port }) if waited_for.remove(&id) => {
+                        acting.push(async move { (id, Held::act(lab, port).await) });
+                    }
+                    Some(Heard::Done { id }) => {
+                        waited_for.remove(&id);
+                    }
+                    Some(Heard::Ready { .. }) => {}
+                    None => break,
+                },
+            }
+        }
+        drop(stdin);
+        held
+    };
+    tokio::join!(conversation, seeing_to)
 }
 
 /// Whether a denial may still turn out to be none: where an attempt got no answer at all, or left over IPv6 or a
@@ -219,7 +264,7 @@ async fn must_wait(planned: &[Planned], answers: &Answers, lab: &dyn Fixture) ->
         return true;
     }
     let has_v6 = async {
-        let observed = lab.observe().await.ok().flatten();
+        let observed = lab.observe(View::Bottle).await.ok().flatten();
         observed.is_none_or(|seen| seen.addresses_v6.iter().any(|(ip, _)| !ip.is_loopback()))
     };
     let left_over_v6 = planned.iter().any(|one| {
@@ -230,7 +275,10 @@ async fn must_wait(planned: &[Planned], answers: &Answers, lab: &dyn Fixture) ->
         })
     });
     let unanswered =
-        answers.words.values().any(|(word, _)| matches!(word.how, How::Sent | How::TimedOut));
+        planned.iter().filter(|one| matches!(one.means, Means::Prober { .. })).any(|one| {
+            let word = answers.words.get(&one.id).map(|(word, _)| word.how);
+            matches!(word, Some(How::Sent | How::TimedOut))
+        });
     unanswered || (left_over_v6 && has_v6.await)
 }
 
@@ -256,6 +304,10 @@ fn judge_all(
                     let AttemptDefinition { expect, how, .. } = &one.definition;
                     let case = evidences.case(one.id, *expect, how, nonce, listeners);
                     (judge::judge(&case), evidences.control_in_words(listeners))
+                }
+                Means::Outside { look, .. } => {
+                    let AttemptDefinition { expect, how, .. } = &one.definition;
+                    (evidences.judge_by_looking(one.id, *expect, how, *look), None)
                 }
             };
             let said = evidences.answers.words.get(&one.id).map(|(word, took)| Said {

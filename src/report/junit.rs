@@ -15,11 +15,14 @@
 //! The format has no specification; ours is valid by `junit-10.xsd` of Jenkins' xUnit plugin, the strictest of those
 //! that read it. It has no properties of a case.
 
+mod canaries;
 mod document;
 
 use std::time::{Duration, SystemTime};
 
 use document::{Case, Outcome, Suite, XmlText};
+
+pub use canaries::canaries_to_xml;
 
 use super::prose::{self, Nonces};
 use super::terminal;
@@ -33,7 +36,7 @@ use crate::probe::verdict::Verdict;
 pub fn to_xml(runs: &[RunOutcome], started: SystemTime) -> Vec<u8> {
     let mut suites: Vec<_> = runs.iter().map(suite).collect();
     if runs.iter().all(|run| run.probes.is_empty()) {
-        suites.push(nothing());
+        suites.push(nothing("probe", "probes"));
     }
     document::write(suites, started)
 }
@@ -53,18 +56,19 @@ fn suite(run: &RunOutcome) -> Suite {
     }
 }
 
-fn nothing() -> Suite {
-    let reason = "no probe was selected, so nothing is proven";
+/// The suite of a run of nothing: an empty document reads as success.
+fn nothing(what: &str, class: &str) -> Suite {
+    let reason = format!("no {what} was selected, so nothing is proven");
     Suite {
-        name: XmlText::line("probes"),
+        name: XmlText::line(class),
         cases: vec![Case {
-            class: XmlText::line("probes"),
-            name: XmlText::line("no-probe-ran"),
+            class: XmlText::line(class),
+            name: XmlText::line(&format!("no-{what}-ran")),
             took: Duration::ZERO,
             outcome: Outcome::Error {
                 kind: XmlText::line("nothing-ran"),
-                message: XmlText::line(reason),
-                body: XmlText::block(reason),
+                message: XmlText::line(&reason),
+                body: XmlText::block(&reason),
             },
             out: None,
         }],

@@ -3,7 +3,7 @@
 //! | module | what it makes |
 //! |---|---|
 //! | [`text`] | whatever a guest had a hand in, made harmless |
-//! | [`terminal`], [`breaches`] | the closing matrix for a person |
+//! | [`terminal`], [`breaches`], [`canaries`] | the closing matrix for a person |
 //! | [`explain`] | what was expected beside what was seen |
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
@@ -13,6 +13,7 @@
 //! Everything but [`progress`] and [`mod@file`] takes data and returns text.
 
 pub mod breaches;
+pub mod canaries;
 pub mod explain;
 pub mod file;
 pub mod json;

@@ -127,18 +127,20 @@ pub(crate) struct Fields<'v, 'i> {
 }
 
 impl<'v, 'i> Fields<'v, 'i> {
-    /// The fields of a table; each key that is none of `fields` is a mistake.
+    /// The fields of a table; each key that is neither `tag` nor one of `fields` is a mistake.
     pub(crate) fn of<T: Read>(
         value: &'v Spanned<DeValue<'i>>,
         key: &'v str,
         fields: &[&'static str],
+        tag: Option<&'static str>,
         reader: &mut Reader,
     ) -> Option<Self> {
         let DeValue::Table(table) = value.get_ref() else {
             reader.wrong_type::<T>(value, key);
             return None;
         };
-        let keys: Vec<Cow<'_, str>> = fields.iter().map(|field| written(field)).collect();
+        let keys: Vec<Cow<'_, str>> =
+            tag.iter().chain(fields).map(|field| written(field)).collect();
         let mut misspelt = Vec::new();
         for key in table.keys().filter(|key| !keys.contains(key.get_ref())) {
             let right = keys.iter().map(AsRef::as_ref);
@@ -233,6 +235,17 @@ impl<T: JsonSchema> JsonSchema for Written<T> {
     }
 }
 
+/// What `table!` declares.
+pub(crate) trait Table: Read {
+    /// Reads it where `tag` is a key besides its own: that which told that it is this table.
+    fn read_tagged(
+        value: &Spanned<DeValue<'_>>,
+        key: &str,
+        tag: Option<&'static str>,
+        reader: &mut Reader,
+    ) -> Option<Self>;
+}
+
 /// Declares a table: its fields are its keys (`proven_by` is written `proven-by`), and there are no others.
 ///
 /// A field is `Written<T>`, or `Option<Written<T>>` where it may be left out: see [`Field`].
@@ -258,9 +271,20 @@ macro_rules! table {
                 key: &str,
                 reader: &mut $crate::written::Reader,
             ) -> Option<Self> {
+                $crate::written::read::Table::read_tagged(value, key, None, reader)
+            }
+        }
+
+        impl $crate::written::read::Table for $name {
+            fn read_tagged(
+                value: &toml::Spanned<toml::de::DeValue<'_>>,
+                key: &str,
+                tag: Option<&'static str>,
+                reader: &mut $crate::written::Reader,
+            ) -> Option<Self> {
                 let names = &[$(stringify!($field)),+];
                 let mut fields =
-                    $crate::written::read::Fields::of::<Self>(value, key, names, reader)?;
+                    $crate::written::read::Fields::of::<Self>(value, key, names, tag, reader)?;
                 let table = Self { $($field: fields.field(stringify!($field), reader),)+ };
                 fields.finish(reader);
                 Some(table)

@@ -25,7 +25,11 @@ pub(crate) fn is_kebab_case(text: &str) -> bool {
 const KEBAB_CASE: &str = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$";
 
 /// Reads a string that is not blank.
-fn text<T: Read>(value: &Spanned<DeValue<'_>>, key: &str, reader: &mut Reader) -> Option<String> {
+pub(crate) fn text<T: Read>(
+    value: &Spanned<DeValue<'_>>,
+    key: &str,
+    reader: &mut Reader,
+) -> Option<String> {
     let DeValue::String(text) = value.get_ref() else {
         reader.wrong_type::<T>(value, key);
         return None;
@@ -44,15 +48,20 @@ macro_rules! strings {
         #[derive(Debug, Clone)]
         pub(crate) struct $name(pub(crate) String);
 
-        impl Read for $name {
+        impl $crate::written::Read for $name {
             const EXPECTED: &'static str = "a string";
 
-            fn read(value: &Spanned<DeValue<'_>>, key: &str, reader: &mut Reader) -> Option<Self> {
-                let text = text::<Self>(value, key, reader)?;
+            fn read(
+                value: &toml::Spanned<toml::de::DeValue<'_>>,
+                key: &str,
+                reader: &mut $crate::written::Reader,
+            ) -> Option<Self> {
+                let text = $crate::written::values::text::<Self>(value, key, reader)?;
                 let right: fn(&str) -> bool = $right;
                 if !right(&text) {
                     let key = key.to_owned();
-                    let problem = Problem::BadValue { key, value: text, expected: $expected };
+                    let problem =
+                        $crate::written::Problem::BadValue { key, value: text, expected: $expected };
                     reader.note(value.span(), problem);
                     return None;
                 }
@@ -60,21 +69,22 @@ macro_rules! strings {
             }
         }
 
-        impl JsonSchema for $name {
+        impl schemars::JsonSchema for $name {
             fn inline_schema() -> bool {
                 true
             }
 
-            fn schema_name() -> Cow<'static, str> {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($name).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
             }
         }
     )+};
 }
+pub(crate) use strings;
 
 strings! {
     /// Text of one or more lines.

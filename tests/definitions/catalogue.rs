@@ -5,7 +5,7 @@ use std::fs;
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::selection::Filters;
 
-use crate::{BREACHES, RIGHT, discover, folder, told};
+use crate::{BREACHES, RIGHT, built_in, discover, folder, told};
 
 #[test]
 fn a_folder_without_definitions_is_an_error() {
@@ -79,7 +79,7 @@ fn many_files_are_read_in_order_and_told_in_order() {
 
 #[test]
 fn two_catalogues_become_one_unless_they_share_a_name() {
-    let built_in = Catalogue::embedded(BREACHES).unwrap();
+    let built_in = built_in();
     let own = discover(&[("aaa.toml", RIGHT.as_bytes())]).unwrap();
     let both = built_in.clone().and(own).unwrap();
     assert_eq!(both.probes().len(), built_in.probes().len() + 1);

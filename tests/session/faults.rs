@@ -38,7 +38,7 @@ fn hello(version: &str, more: &str) -> Vec<u8> {
 async fn what_is_no_session_is_quoted() {
     insta::assert_snapshot!(
         greeted_with(b"OCI runtime exec failed: exec: \"toolbox\": not found\r\n").await,
-        @r#"what answers from the bottle is no session, it says: OCI runtime exec failed: exec: \"toolbox\": not found\r\n"#
+        @r#"what answers from the bottle is no session, it says: OCI runtime exec failed: exec: "toolbox": not found"#
     );
     insta::assert_snapshot!(
         greeted_with(b"").await,

@@ -18,6 +18,13 @@ pub const MAX_MESSAGE: usize = 160 * 1024;
 /// listeners live there, which the launcher opens, and a bottle under the breach `no-network-namespace`.
 pub const REAL: &str = "real";
 
+/// The entry of [`Reply::Observed`] that is no file of `/proc/self/net`: processes in net namespaces that the helper did
+/// not make, a line each.
+pub const STRAYS: &str = "strays";
+
+/// Another one: listening TCP and unconnected UDP sockets, a line each, such as `tcp 127.0.0.1:9099`.
+pub const LISTENING: &str = "listening";
+
 /// Net namespaces, the wires between them, and the listeners in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +119,7 @@ pub struct Placed {
 /// The bottle's walls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one wall, up or down")]
 pub struct Bottle {
     /// The net namespace it lives in, or [`REAL`] under a breach.
     pub net: String,
@@ -125,6 +133,8 @@ pub struct Bottle {
     pub mounts: Vec<Mount>,
     /// Whether files in it can be executed; always, but under a breach.
     pub executable: bool,
+    /// Whether it has a PID namespace of its own; always, but under a breach.
+    pub own_processes: bool,
     /// Whether the filter on system calls is on; always, but under a breach.
     pub seccomp: bool,
     /// Whether a command may make user namespaces; never, but under a breach.

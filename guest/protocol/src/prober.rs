@@ -57,6 +57,28 @@ pub enum Action {
     Udp(Target),
     /// Say that the prober ran; dials nothing.
     Idle,
+    /// Listen on TCP and UDP, on one port of every address, until released; answer each nonce that comes with itself.
+    Listen,
+    /// Change the net namespace's configuration.
+    Reconfigure(Change),
+    /// Start a process in user and net namespaces of its own, and keep it until released.
+    Unshare,
+    /// Enter each other net namespace that can be seen in `/proc`, and connect over TCP from there.
+    EnterNamespace(Target),
+    /// Take each UDP socket of each other process that can be seen in `/proc`, and send the nonce over it.
+    StealSocket(Target),
+}
+
+/// A change to a net namespace's configuration: harmless, since it concerns documentation addresses alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Change {
+    /// Add 192.0.2.77/32 to `lo`.
+    Address,
+    /// Add a route to 198.51.100.77/32 by way of `lo`.
+    Route,
+    /// Make a veth pair.
+    Link,
 }
 
 /// Where an attempt goes.
@@ -83,12 +105,12 @@ pub enum Line {
         /// The inode number of the prober's network namespace, where it can be read.
         netns: Option<u64>,
     },
-    /// An attempt waits for the outside: a listener is up on `address`.
+    /// An attempt waits until the end of the prober's input, so that the outside can look, or dial in.
     Ready {
         /// The attempt.
         id: u32,
-        /// Where it listens.
-        address: SocketAddr,
+        /// The port it listens on, if it does.
+        port: Option<u16>,
     },
     /// An attempt has ended.
     Done {

@@ -92,16 +92,16 @@ fn mount_tmpfs(target: &str, options: &str) -> Result<(), Failure> {
 }
 
 fn write_etc(walls: &Bottle) -> Result<(), Failure> {
-    let mut hosts = String::from("127.0.0.1 localhost\n");
+    let mut hosts = b"127.0.0.1 localhost\n".to_vec();
     if Path::new("/proc/sys/net/ipv6").exists() {
-        hosts.push_str("::1 localhost ip6-localhost\n");
+        hosts.extend_from_slice(b"::1 localhost ip6-localhost\n");
     }
     for (address, name) in &walls.hosts {
-        hosts.push_str(&format!("{address} {name}\n"));
+        writeln!(hosts, "{address} {name}").doing(|| "write etc/hosts".into())?;
     }
     let passwd = format!("agent:x:{AGENT}:{AGENT}:agent:/home/agent:/bin/sh\n");
     let group = format!("agent:x:{AGENT}:\n");
-    write_new("etc/hosts", 0o644, hosts.as_bytes())?;
+    write_new("etc/hosts", 0o644, &hosts)?;
     write_new("etc/passwd", 0o644, passwd.as_bytes())?;
     write_new("etc/group", 0o644, group.as_bytes())?;
     write_new("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;

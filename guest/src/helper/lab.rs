@@ -12,8 +12,8 @@ use claude_bottle_protocol::witness::Listener;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::netlink::{self, Netlink};
 use crate::failure::{Doing as _, Failure};
+use crate::netlink::{self, Netlink};
 use crate::witness::listener::Socket;
 
 /// How long both ends of every wire may take to come up. Measured: well below a millisecond.

@@ -8,7 +8,7 @@
 mod bottle;
 mod identity;
 mod lab;
-mod netlink;
+mod listening;
 mod seccomp;
 mod server;
 

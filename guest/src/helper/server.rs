@@ -4,12 +4,15 @@
 //! from, and what a bottle without a net namespace of its own would be in.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::IoSlice;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
-use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, REAL, Reply, Request};
+use claude_bottle_protocol::helper::{
+    LISTENING, Lab, MAX_MESSAGE, Process, REAL, Reply, Request, STRAYS,
+};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -22,13 +25,12 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::lab::{self, Made};
-use super::{bottle, control};
+use super::{bottle, control, listening};
 use crate::failure::{Doing as _, Failure};
 use crate::sys::{descriptors, fork};
 
 /// The files below `/proc/self/net` that tell what a net namespace is like.
-const OBSERVED: &[&str] =
-    &["dev", "route", "ipv6_route", "if_inet6", "fib_trie", "tcp", "tcp6", "udp", "udp6", "unix"];
+const OBSERVED: &[&str] = &["dev", "route", "if_inet6", "fib_trie"];
 /// How much of each is handed over, in bytes.
 const OBSERVED_LENGTH: usize = 12 * 1024;
 
@@ -36,6 +38,8 @@ struct Server {
     control: OwnedFd,
     own_pid_namespace: File,
     nets: BTreeMap<String, OwnedFd>,
+    /// The inode numbers of our own net namespace and of those in `nets`.
+    known: Vec<u64>,
     running: BTreeMap<i32, u32>,
 }
 
@@ -50,8 +54,13 @@ pub(super) fn serve() -> Result<(), Failure> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None).doing(|| "block SIGCHLD".into())?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .doing(|| "make a signal descriptor".into())?;
-    let mut server =
-        Server { control, own_pid_namespace, nets: BTreeMap::new(), running: BTreeMap::new() };
+    let mut server = Server {
+        control,
+        own_pid_namespace,
+        nets: BTreeMap::new(),
+        known: Vec::new(),
+        running: BTreeMap::new(),
+    };
     server.reply(&Reply::Ready)?;
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
@@ -148,6 +157,8 @@ impl Server {
             .map_err(|_| Failure::new("hear from the lab's maker: it died"))?;
         let Made { nets: names, listening } =
             made.map_err(|(what, errno)| Failure { what, errno })?;
+        self.known = names.iter().map(|(_, inode)| *inode).collect();
+        self.known.extend(net_inode("self"));
         let inodes = names.iter().cloned().collect();
         self.nets = names.into_iter().map(|(name, _)| name).zip(nets).collect();
         let listening = listening.into_iter().collect();
@@ -178,12 +189,14 @@ impl Server {
             }
             Process::Bottle(walls) => {
                 let net = self.net(&walls.net)?;
-                self.in_new_pid_namespace(move || {
+                let own_processes = walls.own_processes;
+                let first = move || {
                     let entered = enter(net.as_ref())
                         .and_then(|()| keep_only(streams))
                         .and_then(|()| bottle::enclose(&walls));
                     run_role(entered, crate::roles::session)
-                })?
+                };
+                if own_processes { self.in_new_pid_namespace(first)? } else { fork::run(first) }
             }
         }
         .doing(|| "fork".into())?;
@@ -226,6 +239,7 @@ impl Server {
     fn observe(&self, name: &str) -> Result<(), Failure> {
         let net = self.net(name)?;
         let (control, name) = (self.control.as_raw_fd(), name.to_owned());
+        let known = self.known.clone();
         fork::run(move || {
             if enter(net.as_ref()).is_err() {
                 return ExitCode::FAILURE;
@@ -235,7 +249,9 @@ impl Server {
                 let text = String::from_utf8_lossy(&bytes[..bytes.len().min(OBSERVED_LENGTH)]);
                 Some(((*file).to_owned(), text.into_owned()))
             };
-            let files = OBSERVED.iter().filter_map(read).collect();
+            let mut files: BTreeMap<_, _> = OBSERVED.iter().filter_map(read).collect();
+            files.insert(STRAYS.into(), strays(&known));
+            files.extend(listening::lines().ok().map(|lines| (LISTENING.into(), lines)));
             tell(control, &Reply::Observed { net: name, files })
         })
         .doing(|| "fork".into())?;
@@ -256,6 +272,25 @@ impl Server {
             }
         }
     }
+}
+
+/// The processes below this one that are in a net namespace which nobody made for them, a line each.
+fn strays(known: &[u64]) -> String {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return String::new() };
+    let mut lines = String::new();
+    for entry in entries.flatten() {
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        let is_process = pid.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(inode) = net_inode(&pid).filter(|inode| is_process && !known.contains(inode)) {
+            let _ = writeln!(lines, "process {pid} in net:[{inode}]");
+        }
+    }
+    lines
+}
+
+fn net_inode(process: &str) -> Option<u64> {
+    use std::os::linux::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/{process}/ns/net")).ok().map(|net| net.st_ino())
 }
 
 /// The standard streams that come beside a request.
@@ -287,7 +322,7 @@ fn run_role(entered: Result<(), Failure>, role: impl FnOnce() -> ExitCode) -> Ex
 
 fn hand_over(socket: &OwnedFd, made: &Result<Made, (String, i32)>, nets: &[OwnedFd]) {
     let Ok(bytes) = serde_json::to_vec(made) else { return };
-    let raw: Vec<RawFd> = nets.iter().map(|net| net.as_raw_fd()).collect();
+    let raw: Vec<RawFd> = nets.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
     let slices = [IoSlice::new(&bytes)];

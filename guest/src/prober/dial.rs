@@ -7,8 +7,9 @@ use std::time::Instant;
 use claude_bottle_protocol::prober::{How, Target, Word};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockname, socket,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockname, setsockopt, socket,
 };
 
 use super::{Means, address};
@@ -51,6 +52,13 @@ pub(super) fn connected(
     };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, kind, flags, None).map_err(socket_word)?;
+    if kind == SockType::Datagram {
+        // Or an unreachable net or host would pass for silence (`ip(7)`, IP_RECVERR). Without it, it does.
+        let _ = match address {
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true),
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true),
+        };
+    }
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
         Ok(()) => return Ok(socket),
         Err(Errno::EINPROGRESS) => {}
@@ -108,6 +116,11 @@ pub(super) fn socket_word(errno: Errno) -> Word {
         _ => How::Failed,
     };
     Word { errno: Some(errno as i32), ..Word::new(how) }
+}
+
+/// How an attempt ended that failed with this errno, if one is known.
+pub(super) fn errno_how(errno: Option<i32>) -> How {
+    errno.map_or(How::Failed, |errno| errno_word(Errno::from_raw(errno)).how)
 }
 
 /// `connect(2)`, `send(2)` or `recv(2)` failed.

@@ -5,19 +5,24 @@
 
 mod address;
 mod dial;
+pub(crate) mod escape;
 mod fuse;
+mod hold;
+mod listen;
+mod reconfigure;
 mod tcp;
 mod udp;
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use claude_bottle_protocol::prober::{Action, Attempt, Batch, How, Line, Word};
 
 use self::fuse::Guard;
+use self::hold::Release;
 
 /// The longest batch in bytes.
 const LONGEST_BATCH: u64 = 16 * 1024 * 1024;
@@ -32,6 +37,28 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(crate) struct Means {
     guard: Arc<Guard>,
+    release: Release,
+}
+
+/// How an attempt tells that it waits for the outside.
+struct Ready<'a> {
+    id: u32,
+    sender: &'a Sender<Told>,
+}
+
+impl Ready<'_> {
+    fn tell(&self, port: Option<u16>) {
+        // Without a receiver the prober is ending.
+        let _ = self.sender.send(Told::Ready { id: self.id, port });
+    }
+}
+
+/// What an attempt's thread tells.
+enum Told {
+    /// It waits for the outside.
+    Ready { id: u32, port: Option<u16> },
+    /// It has ended.
+    Done(Done),
 }
 
 /// An attempt that has ended.
@@ -75,7 +102,8 @@ fn make(batch: Batch) -> io::Result<()> {
     say(&mut out, &hello)?;
     out.flush()?;
 
-    let means = Means { guard: Arc::new(Guard::new(batch.fuse, netns)) };
+    let release = Release::watch_input()?;
+    let means = Means { guard: Arc::new(Guard::new(batch.fuse, netns)), release };
     let mut pending: Vec<(u32, Duration)> = Vec::new();
     let mut longest = Duration::ZERO;
     for attempt in &batch.attempts {
@@ -95,7 +123,7 @@ fn make(batch: Batch) -> io::Result<()> {
 }
 
 /// Starts as many threads as are of use; each takes attempts off the queue until it is empty.
-fn start(attempts: Vec<Attempt>, means: &Means, sender: &Sender<Done>) -> io::Result<()> {
+fn start(attempts: Vec<Attempt>, means: &Means, sender: &Sender<Told>) -> io::Result<()> {
     let threads = attempts.len().min(AT_ONCE);
     let queue: Queue = Arc::new(Mutex::new(attempts.into_iter()));
     for started in 0..threads {
@@ -103,9 +131,10 @@ fn start(attempts: Vec<Attempt>, means: &Means, sender: &Sender<Done>) -> io::Re
         let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
             while let Some(attempt) = take(&queue) {
                 let begun = Instant::now();
-                let word = attempt_one(&attempt, &means);
+                let ready = Ready { id: attempt.id, sender: &sender };
+                let word = attempt_one(&attempt, &ready, &means);
                 let done = Done { id: attempt.id, word, took: begun.elapsed() };
-                if sender.send(done).is_err() {
+                if sender.send(Told::Done(done)).is_err() {
                     return;
                 }
             }
@@ -127,28 +156,26 @@ fn take(queue: &Queue) -> Option<Attempt> {
 /// Writes results as they come; what has not come by `until` is given up.
 fn collect(
     out: &mut impl io::Write,
-    receiver: &Receiver<Done>,
+    receiver: &Receiver<Told>,
     pending: &mut Vec<(u32, Duration)>,
     until: Instant,
 ) -> io::Result<u32> {
     let mut attempts = 0;
     while !pending.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
-        match receiver.recv_timeout(left) {
-            Ok(Done { id, word, took }) => {
-                pending.retain(|(pending, _)| *pending != id);
-                attempts += 1;
-                say(out, &done(id, word, took))?;
-                // All that is there goes out in one write.
-                while let Ok(Done { id, word, took }) = receiver.try_recv() {
+        let Ok(told) = receiver.recv_timeout(left) else { break };
+        // All that is there goes out in one write.
+        for told in std::iter::once(told).chain(receiver.try_iter()) {
+            match told {
+                Told::Ready { id, port } => say(out, &Line::Ready { id, port })?,
+                Told::Done(Done { id, word, took }) => {
                     pending.retain(|(pending, _)| *pending != id);
                     attempts += 1;
                     say(out, &done(id, word, took))?;
                 }
-                out.flush()?;
             }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
+        out.flush()?;
     }
     for (id, patience) in pending.drain(..) {
         let word = Word {
@@ -170,11 +197,16 @@ fn say(out: &mut impl io::Write, line: &Line) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn attempt_one(attempt: &Attempt, means: &Means) -> Word {
+fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
     let until = Instant::now() + Duration::from_millis(u64::from(attempt.patience_ms));
     match &attempt.action {
         Action::Tcp(target) => tcp::attempt(target, &attempt.nonce, until, means),
         Action::Udp(target) => udp::attempt(target, &attempt.nonce, until, means),
         Action::Idle => Word::new(How::Answered),
+        Action::Listen => listen::attempt(ready, until, &means.release),
+        Action::Reconfigure(change) => reconfigure::attempt(*change),
+        Action::Unshare => escape::unshared(ready, until, &means.release),
+        Action::EnterNamespace(target) => escape::entered(target, &attempt.nonce, until, means),
+        Action::StealSocket(target) => escape::stolen(target, &attempt.nonce, means),
     }
 }

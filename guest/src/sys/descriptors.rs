@@ -35,7 +35,7 @@ pub(crate) fn receive(
 pub(crate) fn become_standard(streams: [OwnedFd; 3]) -> nix::Result<()> {
     // None of the streams may be overwritten before it is copied: move them above 2 first.
     let mut above = Vec::new();
-    for stream in &streams {
+    for stream in streams {
         let arg = nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3);
         above.push(nix::fcntl::fcntl(stream.as_fd(), arg)?);
     }

@@ -8,5 +8,6 @@ pub(crate) mod drops;
 pub(crate) mod environment;
 pub(crate) mod fork;
 pub(crate) mod pending;
+pub(crate) mod pidfd;
 pub(crate) mod reap;
 pub(crate) mod terminal;

@@ -13,13 +13,14 @@ use tokio::net::UnixStream;
 
 use super::helper::{Built, Helper, HelperError, complaint};
 use super::real::{RealLoopback, Share};
-use super::world::{World, net};
+use super::world::{self, World, net};
 use super::{Arena, LaunchError, NAME};
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::breach::Breach;
 use crate::lab::{
-    Answers, Fixture, LabError, Observation, Sites, StreamLines, Witness, batch_line, converse,
+    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Witness,
+    batch_line, converse,
 };
 use crate::teardown::{Teardown, TeardownError};
 
@@ -176,16 +177,24 @@ impl Fixture for NamespaceLab {
         let prober = prober.map_err(io::Error::other).map_err(failed)?;
         let (output, mut input) = prober.stdio.into_split();
         input.write_all(&batch_line(&batch)).await.map_err(failed)?;
-        Ok(converse(&batch, &mut StreamLines::new(output), |_, _| {}, |_| {}).await)
+        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
     }
 
-    async fn observe(&self) -> Result<Option<Observation>, LabError> {
-        if self.bottle_net == REAL {
+    async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
+        let net = match view {
+            View::Bottle => self.bottle_net.as_str(),
+            View::Host => net::HOST,
+        };
+        if net == REAL {
             return Ok(None);
         }
-        let files = self.helper.observe(&self.bottle_net).await;
+        let files = self.helper.observe(net).await;
         let files = files.map_err(io::Error::other).map_err(LabError::Observe)?;
         Ok(Some(Observation::parse(&files)))
+    }
+
+    fn inbound(&self) -> Option<Inbound> {
+        Some(world::inbound())
     }
 
     fn has_real_bridge(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -219,7 +219,7 @@ impl Helper {
 
     async fn send(&self, request: &Request, streams: &[OwnedFd]) -> io::Result<()> {
         let bytes = serde_json::to_vec(request)?;
-        let raw: Vec<_> = streams.iter().map(|stream| stream.as_raw_fd()).collect();
+        let raw: Vec<_> = streams.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
         self.control

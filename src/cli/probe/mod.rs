@@ -26,6 +26,7 @@ use crate::report::{self, exit_code, file, json, junit, terminal};
 /// Launch a bottle, probe it from the inside, and tell what it can reach.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that a person sets or does not")]
 pub(super) struct Arguments {
     /// Only probes whose name contains one of these.
     #[arg(value_name = "FILTER")]

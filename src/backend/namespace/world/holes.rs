@@ -17,6 +17,9 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::NoNetworkNamespace,
     Breach::NoexecRoot,
     Breach::LinkToHost,
+    Breach::NetAdmin,
+    Breach::UserNamespaces,
+    Breach::HostProcesses,
 ];
 
 /// Makes the one hole.
@@ -37,6 +40,13 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::NoNetworkNamespace => world.bottle.net = REAL.into(),
         Breach::NoexecRoot => world.bottle.executable = false,
         Breach::LinkToHost => link_to_host(world),
+        Breach::NetAdmin => world.bottle.capabilities = vec!["NET_ADMIN".into()],
+        Breach::UserNamespaces => world.bottle.user_namespaces = true,
+        Breach::HostProcesses => {
+            world.bottle.capabilities = vec!["SYS_ADMIN".into(), "SYS_PTRACE".into()];
+            world.bottle.seccomp = false;
+            world.bottle.own_processes = false;
+        }
     }
 }
 

@@ -6,9 +6,8 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
-const fn v6(segments: [u16; 8]) -> IpAddr {
-    let [a, b, c, d, e, f, g, h] = segments;
-    IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+const fn v6(s: [u16; 8]) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]))
 }
 
 /// The bottle's address on its wire to the bundle.
@@ -32,8 +31,9 @@ pub(super) const HOST_TO_BOTTLE: IpAddr = v4(10, 200, 3, 1);
 /// The bottle's address there.
 pub(super) const BOTTLE_TO_HOST: IpAddr = v4(10, 200, 3, 2);
 
-/// All that is in the lab's IPv4, seen from the world.
-pub(super) const LAB: (IpAddr, u8) = (v4(10, 200, 0, 0), 16);
+/// The host's bridges, seen from the world. The wire between bottle and bundle is none of them: nobody else knows of it.
+pub(super) const BRIDGES: &[(IpAddr, u8)] =
+    &[(v4(10, 200, 1, 0), 24), (v4(10, 200, 2, 0), 24), (v4(10, 200, 3, 0), 24)];
 /// Everything, in IPv4.
 pub(super) const ANYWHERE: (IpAddr, u8) = (v4(0, 0, 0, 0), 0);
 /// Everything, in IPv6.

@@ -28,7 +28,7 @@ pub(super) use self::posts::DISCARD_PORT;
 use self::posts::{Post, Posts, Stand};
 use super::real::{Absent, RealLoopback};
 use crate::breach::Breach;
-use crate::lab::{Listening, Sites};
+use crate::lab::{Inbound, Listening, Sites};
 use crate::probe::definition::Site;
 
 /// The net namespaces' names.
@@ -90,6 +90,7 @@ impl World {
                     key: 0,
                     id,
                     name: format!("{site} {transport}/{port}"),
+                    transport,
                     address,
                     dialled_as: dialled_as.clone(),
                     control: (*control).to_owned(),
@@ -110,6 +111,12 @@ impl World {
     }
 }
 
+/// From where the outside dials into the bottle.
+pub(super) fn inbound() -> Inbound {
+    let from = [net::HOST, net::NEIGHBOUR, net::WORLD].map(ToOwned::to_owned).into();
+    Inbound { control: net::BUNDLE.into(), from }
+}
+
 fn walls(name: &str) -> Bottle {
     let hosts = ["bundle", "pipelock", "egress", "gitleaks", "supervise"];
     Bottle {
@@ -119,6 +126,7 @@ fn walls(name: &str) -> Bottle {
         env: BTreeMap::new(),
         mounts: Vec::new(),
         executable: true,
+        own_processes: true,
         seccomp: true,
         user_namespaces: false,
         capabilities: Vec::new(),

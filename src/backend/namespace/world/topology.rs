@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use claude_bottle_protocol::witness::Transport;
+use claude_bottle_protocol::helper::{Lab, REAL};
+use claude_bottle_protocol::witness::{Listener, Transport};
 
 use super::posts::DISCARD_PORT;
-use super::{Post, World};
+use super::{Post, World, net};
 use crate::backend::namespace::real;
 use crate::breach::Breach;
-use crate::expected::Topology;
+use crate::expected::{Process, Topology};
 use crate::probe::definition::Site;
 
 /// The first of the ports that stand for those which the kernel chooses in the lab.
@@ -47,11 +48,34 @@ impl World {
         Topology {
             allowed: allowed.map(|post| post.listener.id).collect(),
             sites: world.sites(&listening),
-            lab: world.lab,
             bottle: world.bottle,
+            inbound: Some(super::inbound()),
+            host: net::HOST.into(),
+            processes: processes(&world.lab),
+            lab: world.lab,
             random_ports,
         }
     }
+}
+
+/// What is in the lab's PID namespace: the witness, which stays in the last net in which it listens; the bundle's init;
+/// and probers that send controls. The helper itself is in the real net, which nobody of the lab may enter.
+fn processes(lab: &Lab) -> Vec<Process> {
+    let listens = |net: &str, any: fn(&Listener) -> bool| {
+        lab.listeners.iter().any(|placed| placed.net == net && any(&placed.listener))
+    };
+    let nets = || lab.nets.iter().map(|net| net.name.clone());
+    let is_udp: fn(&Listener) -> bool = |listener| listener.transport == Transport::Udp;
+    let sockets = nets().filter(|net| listens(net, is_udp));
+    let witness = Process {
+        net: nets().rfind(|net| listens(net, |_| true)).unwrap_or_else(|| REAL.into()),
+        sockets: sockets.chain([REAL.to_owned()]).collect(),
+        stays: true,
+    };
+    let quiet = |net: String, stays| Process { net, sockets: BTreeSet::new(), stays };
+    let mut all = vec![witness, quiet(net::BUNDLE.into(), true)];
+    all.extend(nets().filter(|net| net != net::BOTTLE).map(|net| quiet(net, false)));
+    all
 }
 
 /// The plan allows the gateway, and nothing else.

@@ -86,16 +86,11 @@ fn world() -> Net {
     let mut addresses =
         vec![address("lan0", map::WORLD_LAN, 24), address("lan0", wire_v6(2, 1), 64)];
     addresses.extend(servers.into_iter().flatten().map(|ip| address("lo", *ip, map::bits(*ip))));
-    Net {
-        name: net::WORLD.into(),
-        ipv6: true,
-        addresses,
-        routes: vec![
-            route(map::LAB, Some(map::HOST_LAN), "lan0"),
-            route(map::LAB_V6, Some(wire_v6(2, 2)), "lan0"),
-        ],
-        ..Net::default()
-    }
+    let to_bridge = |bridge: &(IpAddr, u8)| route(*bridge, Some(map::HOST_LAN), "lan0");
+    let mut routes: Vec<_> = map::BRIDGES.iter().map(to_bridge).collect();
+    routes.push(route(map::LAB_V6, Some(wire_v6(2, 2)), "lan0"));
+    // Only a router says that there is no way; another host drops what is not for it.
+    Net { name: net::WORLD.into(), ipv6: true, forward: true, addresses, routes, ..Net::default() }
 }
 
 pub(super) fn link(a: (&str, &str), b: (&str, &str)) -> Link {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 /// them. What is right of names and texts, the library checks.
 pub(crate) fn embed(folder: &Path, out_file: &Path) -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed={}", folder.display());
-    println!("cargo::rerun-if-changed=build/embed_probes.rs");
+    println!("cargo::rerun-if-changed=build/embed_definitions.rs");
     let mut files = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
     for entry in entries {

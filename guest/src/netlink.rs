@@ -144,6 +144,10 @@ pub(crate) fn veth(
     peer.header.index = peer_index;
     peer.attributes =
         vec![LinkAttribute::IfName(peer_name.into()), LinkAttribute::NetNsFd(peer_net.as_raw_fd())];
+    veth_with(name, index, peer_name, peer)
+}
+
+fn veth_with(name: &str, index: u32, peer_name: &str, peer: LinkMessage) -> Request {
     let mut link = LinkMessage::default();
     link.header.index = index;
     link.attributes = vec![
@@ -158,6 +162,13 @@ pub(crate) fn veth(
         flags: NLM_F_CREATE | NLM_F_EXCL,
         message: RouteNetlinkMessage::NewLink(link),
     }
+}
+
+/// Makes a veth pair with both ends in the socket's own net namespace.
+pub(crate) fn veth_here(name: &str, peer_name: &str) -> Request {
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName(peer_name.into())];
+    veth_with(name, 0, peer_name, peer)
 }
 
 /// Sets an interface up.

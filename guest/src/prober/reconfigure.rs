@@ -1,0 +1,40 @@
+//! Change the net namespace's configuration over netlink. The outside looks whether it did.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use claude_bottle_protocol::helper::{Address, Route};
+use claude_bottle_protocol::prober::{Change, How, Word};
+use nix::errno::Errno;
+
+use super::dial;
+use crate::failure::Failure;
+use crate::netlink::{self, LOOPBACK, Netlink};
+
+/// The word is `sent` when the kernel took the change.
+pub(super) fn attempt(change: Change) -> Word {
+    match make(change) {
+        Ok(()) => Word::new(How::Sent),
+        Err(Failure { errno, what }) => {
+            let word = dial::errno_word(Errno::from_raw(errno));
+            Word { detail: Some(format!("cannot {what}")), ..word }
+        }
+    }
+}
+
+fn make(change: Change) -> Result<(), Failure> {
+    let mut netlink = Netlink::open()?;
+    let documentation = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    let interface = "lo".to_owned();
+    let request = match change {
+        Change::Address => {
+            let address = documentation(192, 0, 2, 77);
+            netlink::address(LOOPBACK, &Address { interface, address, prefix: 32 })
+        }
+        Change::Route => {
+            let destination = documentation(198, 51, 100, 77);
+            netlink::route(LOOPBACK, &Route { destination, prefix: 32, via: None, interface })
+        }
+        Change::Link => netlink::veth_here("cbprobe0", "cbprobe1"),
+    };
+    netlink.apply(vec![request])
+}

@@ -1,0 +1,220 @@
+//! What the outside does and sees while an attempt in the bottle holds: it looks at networks, and dials in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use claude_bottle_protocol::prober::{Action, Batch, Fuse, How, Target, Word};
+use futures_util::future::join_all;
+
+use super::attempt::{attempt, fresh_nonce};
+use super::judge::{Arrival, Control};
+use super::verdict::Evidence;
+use crate::lab::{Fixture, Observation, View};
+
+/// What is looked at to judge an attempt that no witness could see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The bottle's interfaces, addresses and routes: the same before and after.
+    BottleNetwork,
+    /// Processes in net namespaces that nobody made for them.
+    Strays,
+    /// The host's table of listeners: the same before and while the bottle listens.
+    HostListeners,
+    /// Connections from the outside into the bottle.
+    Inbound,
+}
+
+/// Networks at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Scene {
+    bottle: Option<Observation>,
+    host: Option<Observation>,
+}
+
+/// What was seen while one attempt held.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    scene: Scene,
+    dialled: Vec<Dialled>,
+}
+
+/// One try to get in from outside.
+#[derive(Debug, Clone)]
+struct Dialled {
+    place: String,
+    is_control: bool,
+    address: IpAddr,
+    what: String,
+    word: Option<Word>,
+}
+
+/// All that the outside saw in one window.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// Before the attempts.
+    pub before: Scene,
+    /// After them.
+    pub after: Scene,
+    /// While an attempt held.
+    pub held: BTreeMap<u32, Held>,
+}
+
+impl Scene {
+    /// Looks at the networks now.
+    pub async fn look(lab: &dyn Fixture) -> Self {
+        // What cannot be seen is judged as such.
+        let bottle = lab.observe(View::Bottle).await.ok().flatten();
+        let host = lab.observe(View::Host).await.ok().flatten();
+        Self { bottle, host }
+    }
+}
+
+impl Held {
+    /// Looks, and dials in if the attempt listens on `port`.
+    pub async fn act(lab: &dyn Fixture, port: Option<u16>) -> Self {
+        let scene = Scene::look(lab).await;
+        let dialled = match (port, &scene.bottle) {
+            (Some(port), Some(bottle)) => dial_in(lab, bottle, port).await,
+            _ => Vec::new(),
+        };
+        Self { scene, dialled }
+    }
+}
+
+/// Dials every address that the bottle has, from every place.
+async fn dial_in(lab: &dyn Fixture, bottle: &Observation, port: u16) -> Vec<Dialled> {
+    let Some(inbound) = lab.inbound() else { return Vec::new() };
+    let v4 = bottle.addresses_v4.iter().copied().map(IpAddr::from);
+    let v6 = bottle.addresses_v6.iter().map(|(address, _)| IpAddr::from(*address));
+    let addresses: BTreeSet<_> = v4.chain(v6).filter(|address| is_global(*address)).collect();
+    let places = inbound.from.iter().map(|place| (place, false));
+    let rounds = places.chain([(&inbound.control, true)]).map(|(place, is_control)| {
+        let addresses = &addresses;
+        async move { dial_from(lab, place, is_control, addresses, port).await }
+    });
+    join_all(rounds).await.into_iter().flatten().collect()
+}
+
+async fn dial_from(
+    lab: &dyn Fixture,
+    place: &str,
+    is_control: bool,
+    addresses: &BTreeSet<IpAddr>,
+    port: u16,
+) -> Vec<Dialled> {
+    let mut tries = Vec::new();
+    let mut attempts = Vec::new();
+    for address in addresses {
+        let target = Target { host: address.to_string(), port };
+        for action in [Action::Tcp(target.clone()), Action::Udp(target.clone())] {
+            let id = u32::try_from(attempts.len()).expect("a few dozen tries");
+            let transport = if matches!(action, Action::Tcp(_)) { "tcp" } else { "udp" };
+            let what = format!("{transport} from {place} to {address}");
+            let address = *address;
+            tries.push(Dialled { place: place.into(), is_control, address, what, word: None });
+            attempts.push(attempt(id, fresh_nonce(), action));
+        }
+    }
+    let fuse = Fuse::Namespaces(Vec::new());
+    let batch = Batch { token: fresh_nonce(), fuse, attempts };
+    if let Ok(answers) = lab.control(place, &batch).await {
+        for (id, dialled) in (0..).zip(&mut tries) {
+            dialled.word = answers.words.get(&id).map(|(word, _)| word.clone());
+        }
+    }
+    tries
+}
+
+/// Whether an address means the same seen from elsewhere.
+fn is_global(address: IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !address.is_loopback() && !link_local
+}
+
+/// What is known of an attempt from looking.
+pub struct Seen {
+    /// Whether looking could have shown it.
+    pub control: Control,
+    /// What it showed.
+    pub arrival: Arrival,
+    /// How the outside's own tries ended, where it made some: it counts instead of the prober's word.
+    pub word: Option<Word>,
+}
+
+impl Outside {
+    /// What `look` showed of the attempt with number `id`.
+    pub fn seen(&self, look: Look, id: u32) -> Seen {
+        let held = self.held.get(&id);
+        let scene = held.map_or(&self.after, |held| &held.scene);
+        match look {
+            Look::BottleNetwork => compare(
+                "the bottle's network, read from outside",
+                (&self.before.bottle, &self.after.bottle),
+                Observation::change_since,
+            ),
+            Look::HostListeners => compare(
+                "the host's table of listeners",
+                (&self.before.host, &scene.host),
+                Observation::new_listeners_since,
+            ),
+            Look::Strays => compare(
+                "the processes of the lab",
+                (&self.before.bottle, &scene.bottle),
+                |after, before| {
+                    let new = after.strays.iter().find(|stray| !before.strays.contains(stray));
+                    new.cloned()
+                },
+            ),
+            Look::Inbound => inbound(held),
+        }
+    }
+}
+
+fn compare(
+    witness: &str,
+    (before, after): (&Option<Observation>, &Option<Observation>),
+    difference: impl Fn(&Observation, &Observation) -> Option<String>,
+) -> Seen {
+    let (Some(before), Some(after)) = (before, after) else {
+        let control = Control::Failed(format!("{witness} cannot be seen"));
+        return Seen { control, arrival: Arrival::Nothing, word: None };
+    };
+    let arrival = match difference(after, before) {
+        Some(saw) => Arrival::Nonce(evidence(witness, saw)),
+        None => Arrival::Nothing,
+    };
+    Seen { control: Control::Reached, arrival, word: None }
+}
+
+fn inbound(held: Option<&Held>) -> Seen {
+    let Some(held) = held else {
+        let control = Control::Failed("the bottle's listener never came up".into());
+        return Seen { control, arrival: Arrival::Nothing, word: None };
+    };
+    let answered =
+        |dialled: &&Dialled| dialled.word.as_ref().is_some_and(|word| word.how == How::Answered);
+    let (controls, tries): (Vec<_>, Vec<_>) = held.dialled.iter().partition(|d| d.is_control);
+    let arrival = match tries.iter().copied().find(answered) {
+        Some(Dialled { place, address, what, .. }) => {
+            let saw = format!("{what}: the bottle's listener on {address} answered");
+            Arrival::Nonce(evidence(&format!("the prober at {place}"), saw))
+        }
+        None => Arrival::Nothing,
+    };
+    let control = match controls.iter().copied().find(answered) {
+        Some(_) => Control::Reached,
+        None => Control::Failed("not even the bundle reaches the bottle's listener".into()),
+    };
+    // Any try that was not made leaves the whole open.
+    let untried = tries.is_empty() || tries.iter().any(|dialled| dialled.word.is_none());
+    let word = tries.first().and_then(|dialled| dialled.word.clone()).filter(|_| !untried);
+    Seen { control, arrival, word }
+}
+
+fn evidence(witness: &str, saw: String) -> Evidence {
+    Evidence { witness: witness.to_owned(), peer: None, saw, at: Duration::ZERO }
+}
