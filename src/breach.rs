@@ -23,6 +23,14 @@ pub enum Breach {
     UserNamespaces,
     /// Commands see the host's processes, and may inspect them and enter their namespaces.
     HostProcesses,
+    /// The bottle's commands may open ping sockets.
+    PingGroupRange,
+    /// The bottle's commands keep `CAP_NET_RAW`.
+    NetRaw,
+    /// They keep `CAP_NET_RAW`, and no filter on system calls is on.
+    NetRawUnconfined,
+    /// They keep `CAP_NET_RAW`, and the filter on system calls lets `io_uring` through.
+    NetRawIoUring,
 }
 
 /// What is to be known of a breach.
@@ -88,6 +96,30 @@ const ABOUT: &[About] = &[
         name: "host-processes",
         title: "the bottle shares the host's PID namespace, with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
         knock_ons: &[],
+    },
+    About {
+        breach: Breach::PingGroupRange,
+        name: "ping-group-range",
+        title: "net.ipv4.ping_group_range lets every group ping, as systemd and Docker set it",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::NetRaw,
+        name: "net-raw",
+        title: "the bottle's commands keep CAP_NET_RAW, as Docker's do unless it is dropped",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::NetRawUnconfined,
+        name: "net-raw-unconfined",
+        title: "the bottle's commands keep CAP_NET_RAW and run unconfined, as in a Kubernetes pod that asks for nothing",
+        knock_ons: &["icmp-echo", "namespace-escape"],
+    },
+    About {
+        breach: Breach::NetRawIoUring,
+        name: "net-raw-io-uring",
+        title: "the bottle's commands keep CAP_NET_RAW, and their filter on socket(2) knows nothing of io_uring",
+        knock_ons: &["icmp-echo", "raw-and-packet-sockets"],
     },
 ];
 

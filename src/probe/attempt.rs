@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse, Target};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse, Target as Dial};
 use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
@@ -87,10 +87,7 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
     let Some(to) = &definition.to else {
         return vec![(method.to_string(), goes_nowhere(method))];
     };
-    let transport = match method {
-        Method::Udp | Method::StealSocket => Transport::Udp,
-        _ => Transport::Tcp,
-    };
+    let (transport, action) = made_by(method);
     let place = format!("{method} to {}:{}", to.site, to.port);
     match sites.targets(to, transport) {
         Err(unserved) => {
@@ -101,22 +98,11 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
             .into_iter()
             .map(|target| {
                 let what = format!("{place} as {}", target.dial.host);
-                let action = action(method, target.dial);
+                let action = action(target.dial);
                 let (nonce, listeners) = (fresh_nonce(), target.listeners);
                 (what, Means::Prober { nonce, action, listeners })
             })
             .collect(),
-    }
-}
-
-/// How an attempt with a target is made.
-fn action(method: Method, target: Target) -> Action {
-    match method {
-        Method::Tcp => Action::Tcp(target),
-        Method::Udp => Action::Udp(target),
-        Method::EnterNamespace => Action::EnterNamespace(target),
-        Method::StealSocket => Action::StealSocket(target),
-        _ => unreachable!("goes nowhere, as the parser has checked"),
     }
 }
 
@@ -132,6 +118,27 @@ fn goes_nowhere(method: Method) -> Means {
         Method::Inbound => outside(Action::Listen, Look::Inbound),
         Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),
         _ => unreachable!("has a target, as the parser has checked"),
+    }
+}
+
+/// By what a method's attempts are seen, and what the prober does to make one.
+fn made_by(method: Method) -> (Transport, fn(Dial) -> Action) {
+    match method {
+        Method::Tcp => (Transport::Tcp, Action::Tcp),
+        Method::Udp => (Transport::Udp, Action::Udp),
+        Method::TcpFastOpen => (Transport::Tcp, Action::TcpFastOpen),
+        Method::Mptcp => (Transport::Tcp, Action::Mptcp),
+        Method::UdpUnconnected => (Transport::Udp, Action::UdpUnconnected),
+        Method::PingSocket => (Transport::Icmp, Action::PingSocket),
+        Method::RawIcmp => (Transport::Icmp, Action::RawIcmp),
+        Method::RawUdp => (Transport::Udp, Action::RawUdp),
+        Method::Frame => (Transport::Packet, Action::Frame),
+        Method::UringFrame => (Transport::Packet, Action::UringFrame),
+        Method::Frame32 => (Transport::Packet, Action::Frame32),
+        Method::ForgedArp => (Transport::Packet, Action::ForgedArp),
+        Method::EnterNamespace => (Transport::Tcp, Action::EnterNamespace),
+        Method::StealSocket => (Transport::Udp, Action::StealSocket),
+        _ => unreachable!("goes nowhere, as the parser has checked"),
     }
 }
 
@@ -167,13 +174,15 @@ pub fn controls<'a>(
     let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
     let mut nonces = BTreeMap::new();
     for listening in listeners {
-        let target = Target {
+        let target = Dial {
             host: listening.control_dials.ip().to_string(),
             port: listening.control_dials.port(),
         };
         let action = match listening.transport {
             Transport::Tcp => Action::Tcp(target),
             Transport::Udp => Action::Udp(target),
+            Transport::Icmp => Action::RawIcmp(target),
+            Transport::Packet => Action::Frame(target),
         };
         let nonce = fresh_nonce();
         nonces.insert(listening.key, nonce.clone());

@@ -72,6 +72,26 @@ words! {
         Tcp = "tcp",
         /// Send the nonce in a UDP datagram, wait for its echo.
         Udp = "udp",
+        /// Connect over TCP with the nonce in the first packet (`MSG_FASTOPEN`).
+        TcpFastOpen = "tcp-fast-open",
+        /// Connect over multipath TCP, send the nonce, wait for its echo.
+        Mptcp = "mptcp",
+        /// Send the nonce in a datagram of a UDP socket that was never connected.
+        UdpUnconnected = "udp-unconnected",
+        /// Send the nonce in an ICMP echo of an unprivileged ping socket.
+        PingSocket = "ping-socket",
+        /// Send the nonce in an ICMP echo of a raw socket.
+        RawIcmp = "raw-icmp",
+        /// Send the nonce in a UDP datagram with headers made by hand, from a raw socket.
+        RawUdp = "raw-udp",
+        /// Broadcast the nonce in an Ethernet frame, from a packet socket.
+        Frame = "frame",
+        /// The same, from a packet socket that was made by `io_uring`.
+        UringFrame = "io-uring-frame",
+        /// The same, from a packet socket that was made by the 32-bit system call.
+        Frame32 = "frame-32-bit",
+        /// Broadcast an ARP reply that claims the target's address.
+        ForgedArp = "forged-arp",
         /// Run a command in the bottle that prints nonces on both streams and exits with a chosen code.
         Exec = "exec",
         /// Add an address to the bottle's loopback; the outside looks whether it is there.
@@ -97,7 +117,6 @@ impl Method {
     /// Whether an attempt by this method goes to a site. If so its definition has a `to`, else it has none.
     pub const fn needs_to(self) -> bool {
         match self {
-            Self::Tcp | Self::Udp | Self::EnterNamespace | Self::StealSocket => true,
             Self::Exec
             | Self::AddAddress
             | Self::AddRoute
@@ -105,6 +124,7 @@ impl Method {
             | Self::Unshare
             | Self::Inbound
             | Self::ListenOnHost => false,
+            _ => true,
         }
     }
 
@@ -112,9 +132,8 @@ impl Method {
     /// `exec` can only be expected to be reached.
     pub const fn may_expect(self) -> &'static [Expect] {
         match self {
-            Self::Tcp | Self::Udp => Expect::ALL,
             Self::Exec => &[Expect::Reached],
-            _ => &[Expect::Contained, Expect::Leaks],
+            _ => Expect::ALL,
         }
     }
 }
@@ -123,7 +142,8 @@ words! {
     #[what("site")]
     /// A place that a bottle might reach.
     pub enum Site {
-        /// The sidecar at its pinned address. Ports: `gateway` (8888), `egress` (9099, on the bundle's loopback).
+        /// The sidecar at its pinned address. Ports: `gateway` (8888), `egress` (9099, on the bundle's loopback), and what
+        /// is no port: `icmp` (echo requests), `experimental` (frames of ethertype 0x88b5), `arp`.
         Bundle = "bundle",
         /// The loopback of the lab's stand-in host. Ports: `discard` (9), `random`.
         HostLoopback = "host-loopback",
@@ -150,7 +170,7 @@ impl Site {
     /// The names of its ports.
     pub const fn port_names(self) -> &'static [&'static str] {
         match self {
-            Self::Bundle => &["gateway", "egress"],
+            Self::Bundle => &["gateway", "egress", "icmp", "experimental", "arp"],
             Self::HostLoopback | Self::RealLoopback | Self::HostGateway => &["discard", "random"],
             Self::Neighbour
             | Self::Internet

@@ -222,14 +222,18 @@ async fn run_prober(
     let (tell, mut told) = mpsc::unbounded_channel();
     let (total, mut done) = (batch.attempts.len(), 0);
     let mut lines = running.lines();
-    let conversation = converse(batch, &mut lines, |heard| {
-        if let Heard::Done { .. } = heard {
-            done += 1;
-            watch.attempts(done, total);
-        }
-        // Without a receiver nothing holds any more.
-        let _ = tell.send(heard);
-    });
+    let conversation = async move {
+        // The end of the conversation is the end of what is told.
+        converse(batch, &mut lines, move |heard| {
+            if let Heard::Done { .. } = heard {
+                done += 1;
+                watch.attempts(done, total);
+            }
+            // Without a receiver nothing holds any more.
+            let _ = tell.send(heard);
+        })
+        .await
+    };
     let seeing_to = async {
         let mut held = BTreeMap::new();
         let mut acting = FuturesUnordered::new();

@@ -119,7 +119,7 @@ pub struct Placed {
 /// The bottle's walls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one wall, up or down")]
+#[expect(clippy::struct_excessive_bools, reason = "one wall each, told apart by their names")]
 pub struct Bottle {
     /// The net namespace it lives in, or [`REAL`] under a breach.
     pub net: String,
@@ -137,6 +137,8 @@ pub struct Bottle {
     pub own_processes: bool,
     /// Whether the filter on system calls is on; always, but under a breach.
     pub seccomp: bool,
+    /// Whether the filter lets commands use `io_uring`; never, but under a breach.
+    pub io_uring: bool,
     /// Whether a command may make user namespaces; never, but under a breach.
     pub user_namespaces: bool,
     /// Capabilities (names such as `NET_RAW`) that its commands have over the bottle's net namespace; none, but

@@ -55,6 +55,26 @@ pub enum Action {
     Tcp(Target),
     /// Send the nonce in one UDP datagram, wait for the answer.
     Udp(Target),
+    /// Connect over TCP with the nonce in the first packet (`MSG_FASTOPEN`, RFC 7413).
+    TcpFastOpen(Target),
+    /// Connect over multipath TCP (RFC 8684), send the nonce, read the answer.
+    Mptcp(Target),
+    /// Send the nonce in a datagram of a UDP socket that was never connected.
+    UdpUnconnected(Target),
+    /// Send the nonce in an ICMP echo of an unprivileged ping socket (`icmp(7)`). The port means nothing.
+    PingSocket(Target),
+    /// Send the nonce in an ICMP echo of a raw socket (`raw(7)`). The port means nothing.
+    RawIcmp(Target),
+    /// Send the nonce in a UDP datagram whose headers are made by hand, from a raw socket.
+    RawUdp(Target),
+    /// Broadcast the nonce in an Ethernet frame on every interface (`packet(7)`); the port is its ethertype.
+    Frame(Target),
+    /// The same from a socket that was made by `io_uring` instead of `socket(2)`.
+    UringFrame(Target),
+    /// The same from a socket that was made by the 32-bit system call.
+    Frame32(Target),
+    /// Broadcast an ARP reply that claims the target's address, the nonce behind it. The port means nothing.
+    ForgedArp(Target),
     /// Say that the prober ran; dials nothing.
     Idle,
     /// Listen on TCP and UDP, on one port of every address, until released; answer each nonce that comes with itself.

@@ -17,6 +17,10 @@ pub enum Transport {
     Tcp,
     /// A UDP socket.
     Udp,
+    /// A raw socket that sees ICMP echo requests. Its listener's port is 0.
+    Icmp,
+    /// A packet socket on every interface of its net namespace. Its listener's port is the ethertype.
+    Packet,
 }
 
 impl std::fmt::Display for Transport {
@@ -24,6 +28,8 @@ impl std::fmt::Display for Transport {
         f.pad(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Packet => "packet",
         })
     }
 }
@@ -34,7 +40,7 @@ impl std::fmt::Display for Transport {
 pub struct Listener {
     /// Unique in the lab.
     pub id: u32,
-    /// TCP or UDP.
+    /// By which protocol.
     pub transport: Transport,
     /// Where it listens. Port 0: any free one, reported in [`Event::Listening`].
     pub address: SocketAddr,

@@ -37,7 +37,7 @@ pub(super) fn enclose(walls: &Bottle) -> Result<(), Failure> {
     set_environment(walls);
     prctl::set_no_new_privs().doing(|| "set no_new_privs".into())?;
     if walls.seccomp {
-        seccomp::apply(walls.user_namespaces)?;
+        seccomp::apply(walls.user_namespaces, walls.io_uring)?;
     }
     Ok(())
 }

@@ -15,12 +15,13 @@ use crate::failure::Failure;
 /// namespace, and needs a capability to change anything there.
 const FAMILIES: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-/// Calls that the filter refuses whatever their arguments. `io_uring` makes sockets without `socket(2)`; a keyring
-/// is per user, not per namespace; the others change or watch the system.
+/// `io_uring` makes sockets without `socket(2)`, and no filter sees of which family.
+const IO_URING: &[libc::c_long] =
+    &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// Calls that the filter refuses whatever their arguments. A keyring is per user, not per namespace; the others change
+/// or watch the system.
 const REFUSED: &[libc::c_long] = &[
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
     libc::SYS_add_key,
     libc::SYS_keyctl,
     libc::SYS_request_key,
@@ -56,13 +57,13 @@ const X32: libc::c_long = 0x4000_0000;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Puts the filter on this process and its children, for good. `namespaces`: whether they may make some, which they
-/// may only under a breach.
-pub(super) fn apply(namespaces: bool) -> Result<(), Failure> {
+/// Puts the filter on this process and its children, for good. `namespaces`: whether they may make some, `io_uring`:
+/// whether they may use it; both only under a breach.
+pub(super) fn apply(namespaces: bool, io_uring: bool) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(format!("put the filter on system calls: {error}"))
     };
-    let denied = program(denied(namespaces).map_err(|e| failed(&e))?, libc::EPERM);
+    let denied = program(denied(namespaces, io_uring).map_err(|e| failed(&e))?, libc::EPERM);
     seccompiler::apply_filter(&denied.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
     // glibc falls back to clone, whose flags the filter can read; clone3's are behind a pointer.
     let clone3 = Rules::from([(libc::SYS_clone3, vec![])]);
@@ -77,9 +78,10 @@ fn program(rules: Rules, errno: i32) -> Result<BpfProgram, seccompiler::BackendE
     SeccompFilter::new(rules, other, matched, architecture)?.try_into()
 }
 
-fn denied(namespaces: bool) -> Result<Rules, seccompiler::BackendError> {
+fn denied(namespaces: bool, io_uring: bool) -> Result<Rules, seccompiler::BackendError> {
     let mut rules = Rules::new();
-    for call in REFUSED {
+    let rings = if io_uring { &[] } else { IO_URING };
+    for call in REFUSED.iter().chain(rings) {
         rules.insert(*call, vec![]);
     }
     let foreign = || -> Result<SeccompRule, seccompiler::BackendError> {

@@ -59,11 +59,25 @@ pub(super) fn connected(
             SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true),
         };
     }
+    connect_to(socket, address, until)
+}
+
+/// Connects `socket`, which does not block, to `address`.
+pub(super) fn connect_to(
+    socket: OwnedFd,
+    address: SocketAddr,
+    until: Instant,
+) -> Result<OwnedFd, Word> {
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
         Ok(()) => return Ok(socket),
         Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(errno_word(errno)),
     }
+    established(socket, until)
+}
+
+/// Waits until `socket`, which is being connected, is; or says why not.
+pub(super) fn established(socket: OwnedFd, until: Instant) -> Result<OwnedFd, Word> {
     if !wait(&socket, PollFlags::POLLOUT, until) {
         return Err(Word::new(How::TimedOut));
     }

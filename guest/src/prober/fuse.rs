@@ -34,6 +34,16 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// Whether frames may be sent, which go to whoever is on the wire: in a net namespace of this run alone.
+    pub(crate) fn permits_frames(&self) -> bool {
+        match &self.fuse {
+            Fuse::Namespaces(inodes) => self.netns.is_some_and(|own| inodes.contains(&own)),
+            Fuse::Addresses(_) => false,
+        }
+    }
+}
+
 /// Whether dialling `address` cannot leave the net namespace: loopback in either family, and the unspecified
 /// addresses, which a client connects to its own loopback with (`ip(7)`, RFC 4291 §2.5.2).
 fn stays_here(address: IpAddr) -> bool {
@@ -73,6 +83,15 @@ mod tests {
         for address in ["10.0.0.1:9", "[::ffff:10.0.0.1]:9", "[fe80::1]:9", "[::127.0.0.1]:9"] {
             assert!(!permits(&none, None, address), "{address}");
         }
+    }
+
+    #[test]
+    fn frames_are_sent_in_a_namespace_handed_over_and_nowhere_else() {
+        let frames = |fuse: Fuse, netns| Guard::new(fuse, netns).permits_frames();
+        assert!(frames(Fuse::Namespaces(vec![7]), Some(7)));
+        assert!(!frames(Fuse::Namespaces(vec![7]), Some(8)));
+        assert!(!frames(Fuse::Namespaces(vec![7]), None));
+        assert!(!frames(Fuse::Addresses(vec!["10.0.0.1:80".parse().unwrap()]), Some(7)));
     }
 
     #[test]

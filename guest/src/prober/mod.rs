@@ -6,12 +6,18 @@
 mod address;
 mod dial;
 pub(crate) mod escape;
+mod fast_open;
+mod frame;
 mod fuse;
 mod hold;
+mod icmp;
 mod listen;
+mod mptcp;
+mod raw_udp;
 mod reconfigure;
 mod tcp;
 mod udp;
+mod udp_unconnected;
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::process::ExitCode;
@@ -202,6 +208,24 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
     match &attempt.action {
         Action::Tcp(target) => tcp::attempt(target, &attempt.nonce, until, means),
         Action::Udp(target) => udp::attempt(target, &attempt.nonce, until, means),
+        Action::TcpFastOpen(target) => fast_open::attempt(target, &attempt.nonce, until, means),
+        Action::Mptcp(target) => mptcp::attempt(target, &attempt.nonce, until, means),
+        Action::UdpUnconnected(target) => {
+            udp_unconnected::attempt(target, &attempt.nonce, until, means)
+        }
+        Action::PingSocket(target) => {
+            icmp::attempt(icmp::Kind::Ping, target, &attempt.nonce, until, means)
+        }
+        Action::RawIcmp(target) => {
+            icmp::attempt(icmp::Kind::Raw, target, &attempt.nonce, until, means)
+        }
+        Action::RawUdp(target) => raw_udp::attempt(target, &attempt.nonce, means),
+        Action::Frame(target) => frame::attempt(frame::plain, target, &attempt.nonce, until, means),
+        Action::UringFrame(target) => {
+            frame::attempt(frame::by_io_uring, target, &attempt.nonce, until, means)
+        }
+        Action::Frame32(target) => frame::attempt_32_bit(target, &attempt.nonce, means),
+        Action::ForgedArp(target) => frame::attempt_arp(target, &attempt.nonce, until, means),
         Action::Idle => Word::new(How::Answered),
         Action::Listen => listen::attempt(ready, until, &means.release),
         Action::Reconfigure(change) => reconfigure::attempt(*change),

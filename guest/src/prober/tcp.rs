@@ -30,12 +30,14 @@ fn one(address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
 }
 
 /// Sends the nonce; true when it comes back. A peer that accepts and says nothing, or something else, proves nothing.
-fn exchange(socket: OwnedFd, nonce: &Nonce, until: Instant) -> bool {
-    let Ok(waiting) = socket.try_clone() else { return false };
+pub(super) fn exchange(socket: OwnedFd, nonce: &Nonce, until: Instant) -> bool {
     let mut stream = TcpStream::from(socket);
-    if stream.write_all(format!("{nonce}\n").as_bytes()).is_err() {
-        return false;
-    }
+    stream.write_all(format!("{nonce}\n").as_bytes()).is_ok() && answered(stream, nonce, until)
+}
+
+/// Whether the nonce, which has been sent, comes back.
+pub(super) fn answered(mut stream: TcpStream, nonce: &Nonce, until: Instant) -> bool {
+    let Ok(waiting) = stream.try_clone().map(OwnedFd::from) else { return false };
     let mut answer = Vec::new();
     let mut buffer = [0; 512];
     while answer.len() < LONGEST_ANSWER && dial::wait(&waiting, PollFlags::POLLIN, until) {

@@ -31,7 +31,7 @@ fn one(address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
     Word { local, ..word }
 }
 
-fn answer(
+pub(super) fn answer(
     socket: &UdpSocket,
     waiting: &std::os::fd::OwnedFd,
     nonce: &Nonce,

@@ -7,7 +7,11 @@ pub(crate) mod descriptors;
 pub(crate) mod drops;
 pub(crate) mod environment;
 pub(crate) mod fork;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod int80;
 pub(crate) mod pending;
 pub(crate) mod pidfd;
 pub(crate) mod reap;
+pub(crate) mod socket;
 pub(crate) mod terminal;
+pub(crate) mod uring;

@@ -11,10 +11,11 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
 
+use super::raw::Raw;
 use crate::failure::{Doing as _, Failure};
 
 /// What a UDP listener may have pending, in bytes: more than any batch sends to one listener.
-const RECEIVE_BUFFER: usize = 1 << 20;
+pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) enum Socket {
     Tcp(TcpListener),
     /// Receives datagrams.
     Udp(UdpSocket),
+    /// Sees what has no port.
+    Raw(Raw),
 }
 
 impl Socket {
@@ -39,6 +42,9 @@ impl Socket {
         let kind = match transport {
             Transport::Tcp => SockType::Stream,
             Transport::Udp => SockType::Datagram,
+            Transport::Icmp | Transport::Packet => {
+                return Raw::open(*transport, *address).doing(what).map(Self::Raw);
+            }
         };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(family, kind, flags, None).doing(what)?;
@@ -46,16 +52,16 @@ impl Socket {
             setsockopt(&fd, Ipv6V6Only, &!address.ip().is_unspecified()).doing(what)?;
         }
         match transport {
-            Transport::Tcp => setsockopt(&fd, ReuseAddr, &true).doing(what)?,
             Transport::Udp => Self::prepare_udp(&fd, *address).doing(what)?,
+            _ => setsockopt(&fd, ReuseAddr, &true).doing(what)?,
         }
         bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(*address)).doing(what)?;
         Ok(match transport {
-            Transport::Tcp => {
+            Transport::Udp => Self::Udp(fd.into()),
+            _ => {
                 listen(&fd, Backlog::MAXCONN).doing(what)?;
                 Self::Tcp(fd.into())
             }
-            Transport::Udp => Self::Udp(fd.into()),
         })
     }
 
@@ -84,6 +90,12 @@ impl Socket {
                 socket.set_nonblocking(true).doing(what)?;
                 Self::Udp(socket)
             }
+            Transport::Icmp | Transport::Packet => {
+                return Err(Failure::new(format!(
+                    "{}: only TCP and UDP are opened elsewhere",
+                    what()
+                )));
+            }
         })
     }
 
@@ -92,6 +104,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
             Self::Udp(socket) => socket.local_addr(),
+            Self::Raw(socket) => Ok(socket.address()),
         }
         .doing(|| "read a listener's address".into())
     }
@@ -102,6 +115,7 @@ impl AsFd for Socket {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
             Self::Udp(socket) => socket.as_fd(),
+            Self::Raw(socket) => socket.as_fd(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod connection;
 pub(crate) mod listener;
+pub(crate) mod raw;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -26,6 +27,10 @@ const MOST_CONNECTIONS: usize = 4096;
 /// The longest datagram that is looked at.
 const DATAGRAM: usize = 64 * 1024;
 
+/// How often one nonce is reported and answered per datagram listener. A datagram that seems to come from a listener (its
+/// socket was stolen, or its address forged) would otherwise be answered for ever.
+const REPEATS: u32 = 8;
+
 struct Witness {
     started: Instant,
     sockets: Vec<(u32, Socket)>,
@@ -33,6 +38,8 @@ struct Witness {
     next_connection: u64,
     /// Connections that the witness itself turned away, per listener.
     turned_away: BTreeMap<u32, u64>,
+    /// How often each nonce came to a datagram listener.
+    heard: BTreeMap<(u32, Nonce), u32>,
     out: io::Stdout,
 }
 
@@ -44,6 +51,7 @@ pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
         connections: BTreeMap::new(),
         next_connection: 0,
         turned_away: BTreeMap::new(),
+        heard: BTreeMap::new(),
         out: io::stdout(),
     };
     match witness.run() {
@@ -133,6 +141,14 @@ impl Witness {
                 let (id, socket) = (*id, socket.try_clone()?);
                 self.datagrams(id, &socket)
             }
+            Socket::Raw(socket) => {
+                for (nonce, peer) in socket.hear() {
+                    let at_us = micros(self.started);
+                    let sighting = Sighting { listener: *id, peer, at_us };
+                    report(&mut self.out, &Event::Saw { sighting, nonce, connection: None })?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -177,6 +193,11 @@ impl Witness {
         while let Ok(received) = connection::receive_datagram(socket, &mut buffer) {
             let payload = &buffer[..received.length];
             for nonce in Nonce::scan(payload).collect::<Vec<_>>() {
+                let times = self.heard.entry((listener, nonce.clone())).or_default();
+                *times += 1;
+                if *times > REPEATS {
+                    continue;
+                }
                 let sighting = self.sighting(listener, received.peer);
                 let event = Event::Saw { sighting, nonce: nonce.clone(), connection: None };
                 report(&mut self.out, &event)?;

@@ -144,6 +144,8 @@ fn open(transport: Transport, address: SocketAddr) -> io::Result<(OwnedFd, Socke
             let address = socket.local_addr()?;
             Ok((socket.into(), address))
         }
+        // Raw sockets are for the lab's own net namespaces alone.
+        Transport::Icmp | Transport::Packet => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

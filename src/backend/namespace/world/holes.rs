@@ -20,6 +20,10 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::NetAdmin,
     Breach::UserNamespaces,
     Breach::HostProcesses,
+    Breach::PingGroupRange,
+    Breach::NetRaw,
+    Breach::NetRawUnconfined,
+    Breach::NetRawIoUring,
 ];
 
 /// Makes the one hole.
@@ -47,7 +51,25 @@ pub(super) fn make(world: &mut World, breach: Breach) {
             world.bottle.seccomp = false;
             world.bottle.own_processes = false;
         }
+        Breach::PingGroupRange => {
+            // The only group that the lab's user namespace knows, and the bottle's commands are in it.
+            let range = ("ipv4/ping_group_range".to_owned(), "0 0".to_owned());
+            world.net(net::BOTTLE).sysctls.extend([range]);
+        }
+        Breach::NetRaw => keep_net_raw(world),
+        Breach::NetRawUnconfined => {
+            keep_net_raw(world);
+            world.bottle.seccomp = false;
+        }
+        Breach::NetRawIoUring => {
+            keep_net_raw(world);
+            world.bottle.io_uring = true;
+        }
     }
+}
+
+fn keep_net_raw(world: &mut World) {
+    world.bottle.capabilities.push("NET_RAW".to_owned());
 }
 
 /// A second wire, from the bottle straight to the host, and a default route over it: what `docker network connect bridge`

@@ -128,6 +128,7 @@ fn walls(name: &str) -> Bottle {
         executable: true,
         own_processes: true,
         seccomp: true,
+        io_uring: false,
         user_namespaces: false,
         capabilities: Vec::new(),
     }

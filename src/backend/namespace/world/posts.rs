@@ -15,6 +15,10 @@ const GATEWAY_PORT: u16 = 8888;
 const EGRESS_PORT: u16 = 9099;
 /// The port of the discard service (RFC 863).
 pub(in super::super) const DISCARD_PORT: u16 = 9;
+/// The ethertype that IEEE 802 sets aside for experiments.
+const EXPERIMENTAL: u16 = 0x88b5;
+/// The ethertype of ARP (RFC 826).
+const ARP: u16 = 0x0806;
 /// The ports of the world's servers: ssh, smtp, dns, http, ntp, https, dns over TLS, and what is often used instead.
 const WORLD_PORTS: &[u16] = &[22, 25, 53, 80, 123, 443, 853, 8443];
 /// The port of the neighbour's service.
@@ -98,6 +102,21 @@ impl Posts {
         self.both(net::BUNDLE, ANY_V4, GATEWAY_PORT, &[gateway]);
         let egress = Stand::new(Site::Bundle, "egress").dialled_as(&[map::BUNDLE]);
         self.both(net::BUNDLE, ONE, EGRESS_PORT, &[egress.control(net::BUNDLE, ONE)]);
+        self.bundle_below_ports();
+    }
+
+    /// What is no port: ICMP echoes and frames. Their controls come over the bottle's own wire, from a prober outside
+    /// its walls.
+    fn bundle_below_ports(&mut self) {
+        for (name, transport, number) in [
+            ("icmp", Transport::Icmp, 0),
+            ("experimental", Transport::Packet, EXPERIMENTAL),
+            ("arp", Transport::Packet, ARP),
+        ] {
+            let stand = Stand::new(Site::Bundle, name).dialled_as(&[map::BUNDLE]);
+            let stands = vec![stand.control(net::BOTTLE, map::BUNDLE)];
+            self.add(net::BUNDLE, transport, SocketAddr::new(map::BUNDLE, number), stands);
+        }
     }
 
     /// The stand-in host listens on all of its addresses, in both families.
@@ -146,7 +165,8 @@ impl Posts {
     ) -> u32 {
         let id = u32::try_from(self.0.len()).expect("a few dozen listeners");
         let listener = Listener { id, transport, address };
-        let same_port = (address.port() == 0).then_some(0);
+        let has_ports = matches!(transport, Transport::Tcp | Transport::Udp);
+        let same_port = (has_ports && address.port() == 0).then_some(0);
         self.0.push(Post { net, listener, same_port, stands });
         id
     }

@@ -1,0 +1,130 @@
+//! A witness's sockets for what has no port: ICMP echo requests, and Ethernet frames.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::witness::Transport;
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::RcvBuf;
+use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrStorage, bind, recvfrom, sendto, setsockopt};
+
+use super::listener::RECEIVE_BUFFER;
+use crate::sys::socket;
+
+/// The longest packet that is looked at, in bytes.
+const PACKET: usize = 4096;
+/// The type of an ICMP echo request (RFC 792).
+const ECHO_REQUEST: u8 = 8;
+
+/// A raw or packet socket.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    fd: OwnedFd,
+    address: SocketAddr,
+    frames: bool,
+}
+
+impl Raw {
+    /// Opens one in the caller's current net namespace: for ICMP to `address`, or for frames on every interface whose
+    /// ethertype is the port of `address`.
+    pub(super) fn open(transport: Transport, address: SocketAddr) -> nix::Result<Self> {
+        let frames = transport == Transport::Packet;
+        let fd = if frames {
+            // Of the kind that leaves the link's header to the kernel, on the way in and out.
+            socket::packet(libc::SOCK_DGRAM, address.port())?
+        } else {
+            let fd = socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+            fd
+        };
+        setsockopt(&fd, RcvBuf, &RECEIVE_BUFFER)?;
+        Ok(Self { fd, address, frames })
+    }
+
+    /// What it was opened for.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The nonces in all that has arrived, each with its sender's IP address where there is one. Frames are answered;
+    /// to an echo request the kernel replies by itself.
+    pub(super) fn hear(&self) -> Vec<(Nonce, Option<SocketAddr>)> {
+        let mut heard = Vec::new();
+        let mut buffer = [0; PACKET];
+        loop {
+            let received = if self.frames {
+                recvfrom::<LinkAddr>(self.fd.as_raw_fd(), &mut buffer)
+            } else {
+                recvfrom::<SockaddrStorage>(self.fd.as_raw_fd(), &mut buffer)
+                    .map(|(length, _)| (length, None))
+            };
+            let (length, sender) = match received {
+                Ok(received) => received,
+                Err(Errno::EINTR) => continue,
+                // None is left; an error is no packet.
+                Err(_) => return heard,
+            };
+            let packet = &buffer[..length.min(PACKET)];
+            if self.frames {
+                for nonce in Nonce::scan(packet) {
+                    self.answer(&nonce, sender);
+                    heard.push((nonce, None));
+                }
+            } else if let Some((from, payload)) = echo_request(packet) {
+                let peer = Some(SocketAddr::new(from.into(), 0));
+                heard.extend(Nonce::scan(payload).map(|nonce| (nonce, peer)));
+            }
+        }
+    }
+
+    /// Sends the nonce back to where the frame came from. A failure is the sender's to notice.
+    fn answer(&self, nonce: &Nonce, sender: Option<LinkAddr>) {
+        let Some(sender) = sender else { return };
+        let payload = nonce.as_str().as_bytes();
+        let _ = sendto(self.fd.as_raw_fd(), payload, &sender, MsgFlags::MSG_DONTWAIT);
+    }
+}
+
+impl AsFd for Raw {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Sender and payload of an IPv4 packet with an ICMP echo request; none for any other. An error quotes the packet that
+/// it is about, and a nonce in there has not come to us.
+fn echo_request(packet: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+    let header = usize::from(packet.first()? & 0x0f) * 4;
+    let from: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+    let (kind, rest) = packet.get(header..)?.split_first()?;
+    (*kind == ECHO_REQUEST).then_some((from.into(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(kind: u8, options: usize, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 20 + options];
+        packet[0] = 0x45 + u8::try_from(options / 4).unwrap();
+        packet[12..16].copy_from_slice(&[10, 200, 0, 2]);
+        packet.push(kind);
+        packet.extend_from_slice(payload);
+        packet
+    }
+
+    #[test]
+    fn only_echo_requests_count_wherever_the_header_ends() {
+        for options in [0, 8] {
+            let request = packet(8, options, b"nonce");
+            assert_eq!(echo_request(&request), Some(([10, 200, 0, 2].into(), &b"nonce"[..])));
+        }
+        for other in [0, 3, 11] {
+            assert_eq!(echo_request(&packet(other, 0, b"nonce")), None, "type {other}");
+        }
+        for length in 0..21 {
+            assert_eq!(echo_request(&packet(8, 0, b"")[..length.min(20)]), None);
+        }
+    }
+}
