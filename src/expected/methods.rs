@@ -7,6 +7,7 @@ use claude_bottle_protocol::prober::{Action, How, Target};
 use claude_bottle_protocol::witness::Transport;
 
 use super::network::Network;
+use super::raw::{self, Call};
 use super::{Topology, escape, names};
 
 /// What becomes of what an attempt sends.
@@ -45,8 +46,21 @@ pub(super) enum Fate {
 /// The fate of what the prober does in the bottle.
 pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
     match action {
-        Action::Tcp(target) => dial(topology, Transport::Tcp, target),
-        Action::Udp(target) => dial(topology, Transport::Udp, target),
+        // A peer that speaks neither TCP Fast Open nor MPTCP is reached by ordinary TCP.
+        Action::Tcp(target) | Action::TcpFastOpen(target) | Action::Mptcp(target) => {
+            dial(topology, Transport::Tcp, target)
+        }
+        Action::Udp(target) | Action::UdpUnconnected(target) => {
+            dial(topology, Transport::Udp, target)
+        }
+        Action::PingSocket(target) => raw::ping(topology, target),
+        Action::RawIcmp(target) => raw::packet(topology, Transport::Icmp, target),
+        Action::RawUdp(target) => raw::packet(topology, Transport::Udp, target),
+        Action::Frame(target) | Action::ForgedArp(target) => {
+            raw::frame(topology, Call::Socket, target)
+        }
+        Action::UringFrame(target) => raw::frame(topology, Call::IoUring, target),
+        Action::Frame32(target) => raw::frame(topology, Call::ThirtyTwoBit, target),
         Action::EnterNamespace(target) => escape::enter(topology, target),
         Action::StealSocket(target) => escape::steal(topology, target),
         _ => Fate::Unknown,
@@ -54,7 +68,7 @@ pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
 }
 
 /// Each address is tried until one answers.
-fn dial(topology: &Topology, transport: Transport, target: &Target) -> Fate {
+pub(super) fn dial(topology: &Topology, transport: Transport, target: &Target) -> Fate {
     let network = Network::new(topology);
     let addresses = names::resolve(&target.host, &topology.bottle);
     let mut arrived = None;

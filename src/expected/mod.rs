@@ -12,6 +12,7 @@ mod methods;
 mod names;
 mod network;
 mod outside;
+mod raw;
 mod table;
 
 use std::collections::BTreeSet;

@@ -118,6 +118,26 @@ impl<'a> Network<'a> {
         }
     }
 
+    /// Who sees a frame of this ethertype that is broadcast on every interface of the net.
+    pub(super) fn broadcast(self, from: &str, ethertype: u16) -> Option<(u32, String)> {
+        let lab = self.lab();
+        lab.links.iter().flat_map(|link| [(&link.a, &link.b), (&link.b, &link.a)]).find_map(
+            |(own, other)| {
+                let seen = lab.listeners.iter().find(|placed| {
+                    own.net == from
+                        && placed.net == other.net
+                        && placed.listener.transport == Transport::Packet
+                        && placed.listener.address.port() == ethertype
+                })?;
+                let way = format!(
+                    "{from} {} → {}: sees frames of ethertype {ethertype:#06x}",
+                    own.interface, other.net
+                );
+                Some((seen.listener.id, way))
+            },
+        )
+    }
+
     /// The way of an address of the net `to`, if whoever listens there on every address gets and answers what `from` sends
     /// to it.
     pub(super) fn gets_in(self, from: &str, to: &str, address: IpAddr) -> Option<String> {
@@ -309,6 +329,7 @@ pub(super) mod tests {
             seccomp: true,
             user_namespaces: false,
             own_processes: true,
+            io_uring: false,
             capabilities: Vec::new(),
         }
     }

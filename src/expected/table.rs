@@ -9,7 +9,7 @@ use claude_bottle_protocol::prober::How;
 use super::methods::{self, Fate};
 use super::network::Network;
 use super::outside::{self, Sight};
-use super::{Expected, Kind, Topology};
+use super::{Expected, Kind, Topology, raw};
 use crate::lab::Listening;
 use crate::probe::attempt::{self, Means, Planned};
 use crate::probe::definition::Probe;
@@ -245,7 +245,7 @@ impl<'a> Oracle<'a> {
     fn control_arrives(&self, listening: &Listening) -> bool {
         let network = Network::new(self.topology);
         let Listening { id, control, control_dials, transport, .. } = listening;
-        network.send(control, *transport, *control_dials).listener == Some(*id)
+        raw::control_arrives(network, control, *transport, *control_dials) == Some(*id)
     }
 
     /// A listener on the real loopback whose port is not random may be somebody else's.

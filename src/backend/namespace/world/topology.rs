@@ -26,7 +26,8 @@ impl World {
         let mut listening = BTreeMap::new();
         for placed in &mut world.lab.listeners {
             let listener = &mut placed.listener;
-            if listener.address.port() == 0 {
+            let has_ports = matches!(listener.transport, Transport::Tcp | Transport::Udp);
+            if has_ports && listener.address.port() == 0 {
                 // Those that share no port get one each.
                 let number = placed.same_port.unwrap_or(1000 + listener.id);
                 let port = RANDOM + u16::try_from(number).expect("a few dozen listeners");
@@ -74,7 +75,7 @@ fn processes(lab: &Lab) -> Vec<Process> {
     };
     let quiet = |net: String, stays| Process { net, sockets: BTreeSet::new(), stays };
     let mut all = vec![witness, quiet(net::BUNDLE.into(), true)];
-    all.extend(nets().filter(|net| net != net::BOTTLE).map(|net| quiet(net, false)));
+    all.extend(nets().map(|net| quiet(net, false)));
     all
 }
 
@@ -89,11 +90,20 @@ fn is_allowed(post: &Post) -> bool {
 mod tests {
     use super::*;
     use crate::expected::Kind;
+    use crate::host::Requirement;
     use crate::probe::catalogue::Catalogue;
+    use crate::probe::parse::Known;
+
+    fn catalogue() -> Catalogue {
+        let requirements = Requirement::words();
+        let names = Breach::names();
+        let known = Known::from(names.as_slice()).with_requirements(&requirements);
+        Catalogue::embedded(known).unwrap()
+    }
 
     /// Each probe's expectations, those that are the same told once.
     fn told(breach: Option<Breach>, probes: &[&str]) -> String {
-        let catalogue = Catalogue::embedded(Breach::names().as_slice()).unwrap();
+        let catalogue = catalogue();
         let all: Vec<_> =
             probes.iter().map(|probe| catalogue.get(probe).unwrap().clone()).collect();
         World::topology(breach).table(&all, "namespace").to_string()
@@ -125,10 +135,7 @@ mod tests {
     /// Whatever the catalogue tries has an expectation, and in a sound bottle it is that all is well.
     #[test]
     fn every_attempt_has_an_expectation() {
-        let requirements = crate::host::Requirement::words();
-        let names = Breach::names();
-        let known = crate::probe::parse::Known::from(names.as_slice());
-        let catalogue = Catalogue::embedded(known.with_requirements(&requirements)).unwrap();
+        let catalogue = catalogue();
         for breach in [None].into_iter().chain(super::super::BREACHES.iter().copied().map(Some)) {
             let table = World::topology(breach).table(catalogue.probes(), "namespace");
             assert!(table.attempts() > 0);
