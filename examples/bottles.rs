@@ -121,7 +121,7 @@ async fn memory(backend: &dyn Backend) -> anyhow::Result<()> {
     let begun = Instant::now();
     let command = Command::new(bottle.toolbox()).arg("prober").stdin(batch_line(&batch));
     let running = bottle.start(command).await?;
-    let answers = converse(&batch, &mut running.lines(), |_, _| {}, |_| {}).await;
+    let answers = converse(&batch, &mut running.lines(), |_| {}).await;
     let took = begun.elapsed();
     over.store(true, Ordering::Relaxed);
     let seen = watcher.join();

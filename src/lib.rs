@@ -15,6 +15,7 @@
 //! | [`backend`] | what makes bottles |
 //! | [`bottle`] | the handle to one bottle |
 //! | [`toolbox`] | the static guest program, embedded in this one |
+//! | [`runtime`] | what everything asynchronous runs on |
 //! | [`host`], [`teardown`] | what this machine can run; how what was made is undone |
 //! | [`written`], [`nearest`] | files that a person wrote: every mistake at its place, and the right word instead |
 //! | [`report`] | verdicts as a terminal matrix, JUnit and JSON; progress |
@@ -36,6 +37,7 @@ pub mod lab;
 pub mod nearest;
 pub mod probe;
 pub mod report;
+pub mod runtime;
 pub mod teardown;
 pub mod toolbox;
 pub mod written;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+use super::print;
+
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
 #[command(
@@ -16,8 +18,10 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
-pub(super) fn run<C: CommandFactory>(arguments: &Arguments) -> ExitCode {
+pub(super) fn run<C: CommandFactory>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut command = C::command();
-    clap_complete::generate(arguments.shell, &mut command, "claude-bottle", &mut std::io::stdout());
-    ExitCode::SUCCESS
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, "claude-bottle", &mut script);
+    print::out(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Colour;
+use super::{Colour, print};
 use crate::host::{Host, Requirements, doctor};
 
 /// Nothing to choose.
@@ -12,9 +12,9 @@ use crate::host::{Host, Requirements, doctor};
 #[command(after_help = "Exits with 0 when the embedded default backend can run here, else with 3.")]
 pub(super) struct Arguments {}
 
-pub(super) fn run(_: &Arguments, colour: Colour) -> ExitCode {
+pub(super) fn run(_: &Arguments, colour: Colour) -> anyhow::Result<ExitCode> {
     let host = Host::detect();
-    print!("{}", doctor(&host, colour.on_stdout()));
+    print::out(&doctor(&host, colour.on_stdout()))?;
     let ready = Requirements::for_backend("namespace").unmet(&host).is_empty();
-    if ready { ExitCode::SUCCESS } else { ExitCode::from(3) }
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }

@@ -4,6 +4,7 @@ mod canary;
 mod complete;
 mod doctor;
 mod look;
+mod print;
 mod probe;
 mod schema;
 
@@ -51,12 +52,12 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Probe(arguments) => probe::run(&arguments, color),
         Command::Canary(arguments) => canary::run(&arguments, color),
-        Command::Doctor(arguments) => Ok(doctor::run(&arguments, color)),
+        Command::Doctor(arguments) => doctor::run(&arguments, color),
         Command::Schema(arguments) => schema::run(&arguments),
-        Command::Completions(arguments) => Ok(complete::run::<Arguments>(&arguments)),
+        Command::Completions(arguments) => complete::run::<Arguments>(&arguments),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        print::err(&format!("error: {error:#}"));
         ExitCode::from(USAGE)
     })
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::print;
 use crate::{canary, probe};
 
 /// Print the JSON Schema of a file format.
@@ -27,6 +28,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Format::Probe => probe::schema::probe(),
         Format::Canary => canary::schema::canary(),
     };
-    println!("{}", serde_json::to_string_pretty(&schema)?);
+    print::out(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(ExitCode::SUCCESS)
 }

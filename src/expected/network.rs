@@ -5,7 +5,7 @@
 //! not to its interface (`ip(7)`, the weak host model), also for ARP; a neighbour solicitation is answered on the
 //! address's own interface alone (RFC 4861 §7.2.3).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use claude_bottle_protocol::helper::{Lab, Net, REAL};
@@ -108,11 +108,11 @@ impl<'a> Network<'a> {
             (true, _) => Course { listener: Some(listener.id), how: How::Answered, way },
             // One way is enough for a datagram.
             (false, Transport::Udp) => {
-                way.end += &format!(", though no answer finds its way back to {source}");
+                let _ = write!(way.end, ", though no answer finds its way back to {source}");
                 Course { listener: Some(listener.id), how: How::TimedOut, way }
             }
             (false, _) => {
-                way.end += &format!(", but no answer finds its way back to {source}");
+                let _ = write!(way.end, ", but no answer finds its way back to {source}");
                 Course { listener: None, how: How::TimedOut, way }
             }
         }
@@ -186,25 +186,26 @@ impl<'a> Network<'a> {
             if hop > 0 && !here.forward {
                 return Err(stopped(source, false, "does not forward".into()));
             }
-            let Some(next) = next_hop(here, destination) else {
+            let Some(onward) = next_hop(here, destination) else {
                 return Err(stopped(source, true, format!("no route to {destination}")));
             };
-            let chosen = source.or_else(|| source_address(here, next.interface, destination));
+            let chosen = source.or_else(|| source_address(here, onward.interface, destination));
             source = chosen;
             if chosen.is_none() {
                 let why = format!("no address to send from to {destination}");
                 return Err(stopped(None, true, why));
             }
-            let Some((peer, interface)) = self.other_end(&at, next.interface) else {
-                let why = format!("{} is wired to nothing", next.interface);
+            let Some((peer, interface)) = self.other_end(&at, onward.interface) else {
+                let why = format!("{} is wired to nothing", onward.interface);
                 return Err(stopped(source, false, why));
             };
-            if !self.answers_for(peer, interface, next.via) {
-                let why = format!("nobody at the other end of {} has {}", next.interface, next.via);
+            if !self.answers_for(peer, interface, onward.via) {
+                let why =
+                    format!("nobody at the other end of {} has {}", onward.interface, onward.via);
                 return Err(stopped(source, false, why));
             }
-            way.hops.push((next.interface.to_owned(), peer.to_owned()));
-            at = peer.to_owned();
+            way.hops.push((onward.interface.to_owned(), peer.to_owned()));
+            peer.clone_into(&mut at);
         }
         Err(Stopped { net: at, source, told: false, why: "the routes go round in circles".into() })
     }

@@ -69,7 +69,7 @@ impl Topology {
         for planned in attempt::plan(probes, backend, &self.sites) {
             let cell = Cell {
                 what: planned.what.clone(),
-                depends_on_machine: oracle.depends_on_machine(&planned),
+                depends_on_machine: depends_on_machine(&planned),
                 expected: oracle.expected(&planned),
             };
             table.cells.entry(probes[planned.probe].name.clone()).or_default().push(cell);
@@ -253,9 +253,10 @@ impl<'a> Oracle<'a> {
         let adopted = self.topology.lab.adopted.iter().find(|listener| listener.id == id);
         adopted.is_some_and(|one| !self.topology.random_ports.contains(&one.address.port()))
     }
+}
 
-    fn depends_on_machine(&self, planned: &Planned) -> bool {
-        let Means::Prober { listeners, .. } = &planned.means else { return false };
-        listeners.iter().any(|listening| listening.control == REAL)
-    }
+/// Whether the attempt goes to a listener that this machine may not give away.
+fn depends_on_machine(planned: &Planned) -> bool {
+    let Means::Prober { listeners, .. } = &planned.means else { return false };
+    listeners.iter().any(|listening| listening.control == REAL)
 }

@@ -10,6 +10,7 @@ use crate::error_chain;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome};
 use crate::probe::run;
+use crate::runtime::{self, RuntimeError};
 
 /// A run on one backend, made when its first trial asks for it.
 pub(super) struct Batch {
@@ -39,7 +40,7 @@ impl Batch {
             match with_runtime(|runtime| runtime.block_on(run)) {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(error)) => failed(&error_chain(&error)),
-                Err(error) => failed(&error.to_string()),
+                Err(error) => failed(&error_chain(&error)),
             }
         })
     }
@@ -56,14 +57,14 @@ impl Batch {
 }
 
 /// One runtime for all runs of this process.
-pub(super) fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> std::io::Result<T> {
+pub(super) fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> Result<T, RuntimeError> {
     static RUNTIME: Mutex<Option<&'static Runtime>> = Mutex::new(None);
     let runtime = {
         let mut shared = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = *shared {
             runtime
         } else {
-            let made: &'static Runtime = Box::leak(Box::new(Runtime::new()?));
+            let made: &'static Runtime = Box::leak(Box::new(runtime::make()?));
             *shared = Some(made);
             made
         }

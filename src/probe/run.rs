@@ -255,6 +255,8 @@ async fn run_prober(
             }
         }
         drop(stdin);
+        // What the prober has given up on was seen all the same: where the outside is not answered, both take as long.
+        held.extend(acting.collect::<Vec<_>>().await);
         held
     };
     tokio::join!(conversation, seeing_to)

@@ -114,9 +114,41 @@ impl Progress {
         }
     }
 
+    /// For what has to be said meanwhile, from anywhere.
+    pub fn aside(&self) -> Aside {
+        Aside(match &self.0 {
+            Form::Bar { bar, .. } => Some(bar.clone()),
+            Form::Lines(_) | Form::Quiet => None,
+        })
+    }
+
     /// It is over; what was shown in place is gone.
     pub fn finish(self) {
         drop(self);
+    }
+}
+
+/// Says things on standard error beside the progress, and leaves its line clean.
+#[derive(Clone)]
+pub struct Aside(Option<ProgressBar>);
+
+impl Aside {
+    /// Says `line`, also where no progress is shown. A standard error that is closed is no reason to fail.
+    pub fn say(&self, line: &str) {
+        let say = || {
+            let _ = writeln!(io::stderr(), "{line}");
+        };
+        match &self.0 {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
+    }
+
+    /// Removes what is shown in place, for good.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
     }
 }
 

@@ -53,6 +53,11 @@ struct Site<'a> {
 /// Makes `lab`, with `adopted` as the descriptors of its adopted listeners. The calling process must have one thread and capabilities in its user namespace; it ends in the last
 /// net namespace made.
 pub(crate) fn make(lab: &Lab, adopted: Vec<OwnedFd>) -> Result<Standing, Failure> {
+    // A limit on open files makes the kernel leave some out.
+    let (wanted, came) = (lab.adopted.len(), adopted.len());
+    if wanted != came {
+        return Err(Failure::new(format!("take over {wanted} listeners: {came} descriptors came")));
+    }
     let mut listeners = Listeners::default();
     for (listener, descriptor) in lab.adopted.iter().zip(adopted) {
         listeners.add(listener.id, Socket::adopt(listener, descriptor)?)?;

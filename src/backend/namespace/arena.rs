@@ -58,7 +58,11 @@ impl NamespaceArena {
         let name = format!("bottle-{:08x}", rand::random::<u32>());
         let mut world = World::plan(&name, breach);
         let share = Share::take(world.bottle.net == REAL).await;
-        let real = RealLoopback::open();
+        let real = RealLoopback::open().map_err(|source| LaunchError {
+            backend: NAME,
+            step: "the listeners on the real loopback cannot be opened".into(),
+            source: source.into(),
+        })?;
         let adopted = world.adopt(real);
         let failed = |step: &str| {
             let step = step.to_owned();

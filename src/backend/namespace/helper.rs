@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -23,6 +23,8 @@ use super::launcher::{self, StartError};
 
 /// How long the helper may take for one request. A whole lab takes about 10 ms.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long the helper may take to end before it is killed. It takes a few milliseconds.
+const ENDING: Duration = Duration::from_secs(5);
 /// How much of a process' standard error is kept, in bytes.
 const COMPLAINT: u64 = 16 * 1024;
 
@@ -57,8 +59,9 @@ pub(super) struct Helper {
     control: Arc<UnixDatagram>,
     replies: Mutex<mpsc::UnboundedReceiver<Reply>>,
     exits: watch::Receiver<BTreeMap<u32, i32>>,
-    reader: tokio::task::JoinHandle<()>,
-    child: std::sync::Mutex<Option<Child>>,
+    /// Ends when nobody is left that could answer. Who waits for that takes it.
+    reader: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    child: std::sync::Mutex<Option<launcher::Started>>,
     next: AtomicU32,
 }
 
@@ -102,7 +105,7 @@ impl Helper {
             control,
             replies: Mutex::new(replies),
             exits,
-            reader,
+            reader: std::sync::Mutex::new(Some(reader)),
             child: std::sync::Mutex::new(Some(child)),
             next: AtomicU32::new(0),
         };
@@ -167,7 +170,8 @@ impl Helper {
         let signal = nix::sys::signal::Signal::SIGKILL as i32;
         // No answer is owed: the process may have ended by itself.
         self.send(&Request::Signal { id, signal }, &[]).await?;
-        self.exit_of(id).await?;
+        let exit = tokio::time::timeout(ANSWER, self.exit_of(id)).await;
+        exit.map_err(|_| HelperError::Stuck)??;
         Ok(())
     }
 
@@ -178,22 +182,19 @@ impl Helper {
         exited.map(|exits| exits[&id]).map_err(|_| HelperError::Died)
     }
 
-    /// Ends the helper and with it everything that it made, and waits until no process is left.
+    /// Ends the helper and with it everything that it made, and waits until no process is left. One that does not hear
+    /// is killed.
     pub(super) async fn end(&self) -> Result<(), HelperError> {
-        self.hang_up();
-        let Some(mut child) = self.take_child() else { return Ok(()) };
-        let waited = tokio::task::spawn_blocking(move || child.wait()).await;
-        waited.map_err(io::Error::other)??;
+        // It reads the end of its input, whoever else still holds this end.
+        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Write);
+        let reader = taken(&self.reader);
+        if let Some(reader) = reader {
+            // The outer process is the last one that could answer: it outlives all that it made.
+            let _ = tokio::time::timeout(ENDING, reader).await;
+        }
+        // So that this is a matter of microseconds, and needs no thread to wait.
+        drop(taken(&self.child));
         Ok(())
-    }
-
-    fn take_child(&self) -> Option<Child> {
-        self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
-    }
-
-    /// The helper reads the end of its input, whoever else still holds this end.
-    fn hang_up(&self) {
-        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Both);
     }
 
     async fn ask(&self, request: &Request, streams: &[OwnedFd]) -> Result<Reply, HelperError> {
@@ -234,13 +235,15 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        self.hang_up();
-        self.reader.abort();
-        if let Some(mut child) = self.take_child() {
-            let _ = child.kill();
-            let _ = child.wait();
+        if let Some(reader) = taken(&self.reader) {
+            reader.abort();
         }
+        drop(taken(&self.child));
     }
+}
+
+fn taken<T>(place: &std::sync::Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
 }
 
 /// Three standard streams: ours, and the descriptors for the process.

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use tempfile::TempPath;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -31,25 +30,46 @@ pub(super) enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The thread that starts processes cannot be started.
+    #[error("cannot start the thread that starts processes")]
+    Thread(#[source] io::Error),
     /// The thread that starts processes is gone.
     #[error("the thread that starts processes has ended")]
     NoThread,
 }
 
-/// The toolbox on this host, ready to be executed.
-enum Placed {
-    /// In memory: no folder has to be writable, and nothing can be left behind.
-    Memory(File),
-    /// In a temporary file, where memory may not be executed (`vm.memfd_noexec`).
-    File(TempPath),
-}
+/// The toolbox on this host, ready to be executed: a file without a name, so that nothing can be left behind. In
+/// memory; on a disk where memory may not be executed (`vm.memfd_noexec`).
+struct Placed(File);
 
 impl Placed {
     fn path(&self) -> PathBuf {
-        match self {
-            Self::Memory(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-            Self::File(path) => path.to_path_buf(),
-        }
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    /// Executing it is the only way to learn whether that is allowed.
+    fn tried(self) -> io::Result<Self> {
+        Command::new(self.path()).arg("version").stdin(Stdio::null()).output()?;
+        Ok(self)
+    }
+}
+
+/// A process that was started. Dropping it kills the process and waits for its end.
+#[derive(Debug)]
+pub(super) struct Started(Child);
+
+impl Started {
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Fails where it has ended already, which is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -59,18 +79,15 @@ impl Placed {
 /// of a runtime that ends would kill what it had started. This thread lives as long as the program.
 pub(super) async fn start(
     prepare: impl FnOnce(&mut Command) + Send + 'static,
-) -> Result<Child, StartError> {
+) -> Result<Started, StartError> {
     let path = placed()?;
     let (reply, answer) = oneshot::channel();
     let job: Job = Box::new(move || {
         let mut command = Command::new(&path);
         prepare(&mut command);
-        let started = command.spawn().map_err(|source| StartError::Spawn { path, source });
-        // Nobody waits any more: what was started must not live on.
-        if let Err(Ok(mut child)) = reply.send(started) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let started = command.spawn().map(Started);
+        // Where nobody waits any more, what was started ends here.
+        let _ = reply.send(started.map_err(|source| StartError::Spawn { path, source }));
     });
     thread()?.send(job).map_err(|_| StartError::NoThread)?;
     answer.await.map_err(|_| StartError::NoThread)?
@@ -88,7 +105,7 @@ fn thread() -> Result<mpsc::Sender<Job>, StartError> {
     std::thread::Builder::new()
         .name("launcher".into())
         .spawn(move || jobs.into_iter().for_each(|job| job()))
-        .map_err(|_| StartError::NoThread)?;
+        .map_err(StartError::Thread)?;
     *thread = Some(sender.clone());
     Ok(sender)
 }
@@ -100,7 +117,7 @@ fn placed() -> Result<PathBuf, StartError> {
         return Ok(placed.path());
     }
     let bytes = toolbox::bytes()?;
-    let placed = in_memory(&bytes).or_else(|_| in_file(&bytes)).map_err(StartError::Place)?;
+    let placed = in_memory(&bytes).or_else(|_| on_disk(&bytes)).map_err(StartError::Place)?;
     Ok(PLACED.get_or_init(|| placed).path())
 }
 
@@ -108,19 +125,32 @@ fn in_memory(bytes: &[u8]) -> io::Result<Placed> {
     let memory = memfd_create("toolbox", MFdFlags::MFD_CLOEXEC)?;
     let mut file = File::from(memory);
     file.write_all(bytes)?;
-    let placed = Placed::Memory(file);
-    // Executing it is the only way to learn whether that is allowed.
-    Command::new(placed.path()).arg("version").output()?;
-    Ok(placed)
+    Placed(file).tried()
 }
 
-fn in_file(bytes: &[u8]) -> io::Result<Placed> {
+/// Some folders may not be written to, or nothing in them executed: the next one then.
+fn on_disk(bytes: &[u8]) -> io::Result<Placed> {
+    let folders = [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into()];
+    let mut tries = folders.iter().map(|folder| {
+        let placed = nameless(folder, bytes).and_then(Placed::tried);
+        placed.map_err(|error| {
+            io::Error::new(error.kind(), format!("in {}: {error}", folder.display()))
+        })
+    });
+    let first = tries.next().expect("there are folders");
+    first.or_else(|why| tries.find_map(Result::ok).ok_or(why))
+}
+
+/// An executable file that has no name any more. Whoever may still write to a file cannot execute it (`ETXTBSY`), so it
+/// is opened anew for reading.
+fn nameless(folder: &Path, bytes: &[u8]) -> io::Result<Placed> {
     use std::os::unix::fs::PermissionsExt as _;
     let executable = std::fs::Permissions::from_mode(0o755);
-    let mut file = tempfile::Builder::new()
-        .prefix("claude-bottle-toolbox-")
-        .permissions(executable)
-        .tempfile()?;
-    file.write_all(bytes)?;
-    Ok(Placed::File(file.into_temp_path()))
+    let mut builder = tempfile::Builder::new();
+    let named = builder.prefix("claude-bottle-toolbox-").permissions(executable);
+    let mut named = named.tempfile_in(folder)?;
+    named.write_all(bytes)?;
+    let file = File::open(named.path())?;
+    named.close()?;
+    Ok(Placed(file))
 }

@@ -79,15 +79,22 @@ impl Share {
 
 impl RealLoopback {
     /// Listens on port 9, where this user may and nobody else does, and on one random port.
-    pub(super) fn open() -> Self {
+    ///
+    /// A port that this machine does not give away is left out, with the reason; that it is out of descriptors or
+    /// memory is an error.
+    pub(super) fn open() -> io::Result<Self> {
         let mut real = Self::default();
-        let discard = open_all("discard", DISCARD_PORT).map_err(|why| match why.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "listening on the real port 9 needs root or CAP_NET_BIND_SERVICE".to_owned()
-            }
-            io::ErrorKind::AddrInUse => "somebody else listens on the real port 9".to_owned(),
-            _ => format!("cannot listen on the real port 9: {why}"),
-        });
+        let discard = match open_all("discard", DISCARD_PORT) {
+            Ok(opened) => Ok(opened),
+            Err(why) => Err(match why.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "listening on the real port 9 needs root or CAP_NET_BIND_SERVICE".to_owned()
+                }
+                io::ErrorKind::AddrInUse => "somebody else listens on the real port 9".to_owned(),
+                _ if is_no_address(&why) => format!("cannot listen on the real port 9: {why}"),
+                _ => return Err(why),
+            }),
+        };
         real.take("discard", discard);
         let mut random = open_all("random", 0);
         for _ in 1..PORTS_TRIED {
@@ -96,9 +103,12 @@ impl RealLoopback {
             }
             random = open_all("random", 0);
         }
-        let random = random.map_err(|why| format!("cannot listen on the real loopback: {why}"));
+        let random = match random {
+            Err(why) if !is_no_address(&why) => return Err(why),
+            random => random.map_err(|why| format!("cannot listen on the real loopback: {why}")),
+        };
         real.take("random", random);
-        real
+        Ok(real)
     }
 
     fn take(&mut self, port: &'static str, opened: Result<Vec<Opened>, String>) {

@@ -3,29 +3,29 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use tokio::runtime::Runtime;
 
 use super::selection::Selection;
-use super::{Arguments, interrupt, many};
+use super::{Runner, interrupt};
 use crate::backend::{self, Backend};
 use crate::breach::Breach;
-use crate::cli::Colour;
+use crate::cli::{Colour, print};
 use crate::nearest::nearest;
 use crate::probe::flip;
-use crate::probe::outcome::RunOutcome;
+use crate::probe::outcome::{ProbeOutcome, RunOutcome};
+use crate::probe::verdict::Verdict;
 use crate::report::breaches::{BreachMatrix, BreachRow, Cell, render_breaches};
 use crate::report::progress::Progress;
 use crate::report::terminal;
 
 /// Makes the wanted breaches, each in a bottle of its own.
 pub(super) fn run(
-    runtime: &Runtime,
+    runner: &Runner<'_>,
     wanted: &str,
     selection: &Selection,
-    arguments: &Arguments,
     colour: Colour,
     progress: Progress,
 ) -> anyhow::Result<ExitCode> {
+    let arguments = runner.arguments;
     let style = colour.style(arguments.verbose);
     let mut worst = 0;
     let mut text = String::new();
@@ -39,9 +39,7 @@ pub(super) fn run(
         };
         let wanted_here = breaches(backend.as_ref(), wanted)?;
         let bottles: Vec<_> = wanted_here.iter().copied().map(Some).collect();
-        let keep = interrupt::Keep { wanted: arguments.keep };
-        let runs = many::each(backend.as_ref(), &probes, &bottles, &progress, &keep);
-        let Some(outcomes) = runtime.block_on(interrupt::or_interrupted(runs)) else {
+        let Some(outcomes) = runner.each(backend.as_ref(), &probes, &bottles, &progress) else {
             return Ok(ExitCode::from(interrupt::CODE));
         };
         if wanted != "all" || arguments.verbose > 0 {
@@ -65,7 +63,7 @@ pub(super) fn run(
         worst = worst.max(code(&matrix, wanted));
     }
     progress.finish();
-    print!("{text}");
+    print::out(&text)?;
     Ok(ExitCode::from(worst))
 }
 
@@ -97,7 +95,9 @@ pub(super) fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Ve
 
 fn row(outcome: &RunOutcome, breach: Breach, selection: &Selection) -> BreachRow {
     let declared = flip::declared(selection.probes(), breach, &outcome.backend);
-    let cells = outcome.probes.iter().map(|probe| Cell {
+    // What is not tried here can prove nothing, and need not.
+    let tried = |probe: &&ProbeOutcome| !matches!(probe.verdict, Verdict::Skipped { .. });
+    let cells = outcome.probes.iter().filter(tried).map(|probe| Cell {
         probe: probe.name.clone(),
         expected_flip: declared.contains(&probe.name),
         flipped: flip::has_flipped(probe),

@@ -2,23 +2,21 @@
 
 use std::process::ExitCode;
 
-use tokio::runtime::Runtime;
-
 use super::selection::Selection;
-use super::{Arguments, breaches, interrupt, many};
+use super::{Runner, breaches, interrupt};
 use crate::backend;
-use crate::cli::Colour;
+use crate::cli::{Colour, print};
 use crate::report::explain::{Explained, render_explained};
 use crate::report::progress::Progress;
 
 /// Probes the sound bottle, or those with the wanted breaches, and compares.
 pub(super) fn run(
-    runtime: &Runtime,
+    runner: &Runner<'_>,
     selection: &Selection,
-    arguments: &Arguments,
     colour: Colour,
     progress: Progress,
 ) -> anyhow::Result<ExitCode> {
+    let arguments = runner.arguments;
     let mut all = Vec::new();
     for name in &arguments.backend {
         let probes = selection.runnable(name);
@@ -31,9 +29,7 @@ pub(super) fn run(
                 breaches::breaches(backend.as_ref(), wanted)?.into_iter().map(Some).collect()
             }
         };
-        let keep = interrupt::Keep { wanted: arguments.keep };
-        let runs = many::each(backend.as_ref(), &probes, &wanted, &progress, &keep);
-        let Some(outcomes) = runtime.block_on(interrupt::or_interrupted(runs)) else {
+        let Some(outcomes) = runner.each(backend.as_ref(), &probes, &wanted, &progress) else {
             return Ok(ExitCode::from(interrupt::CODE));
         };
         for (breach, outcome) in wanted.into_iter().zip(outcomes) {
@@ -47,7 +43,7 @@ pub(super) fn run(
         }
     }
     progress.finish();
-    print!("{}", render_explained(&all, colour.style(arguments.verbose)));
+    print::out(&render_explained(&all, colour.style(arguments.verbose)))?;
     let differs = all.iter().any(|one| one.comparison.differences().next().is_some());
     let nothing = all.iter().all(|one| one.comparison.rows.is_empty());
     Ok(ExitCode::from(match (differs, nothing) {

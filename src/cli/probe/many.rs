@@ -12,7 +12,7 @@ use crate::breach::Breach;
 use crate::error_chain;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::RunOutcome;
-use crate::probe::run;
+use crate::probe::run::{self, Watch};
 use crate::report::progress::Progress;
 
 /// The most bottles at a time. A run waits more than it computes: for processes that start, and where an attempt is
@@ -25,7 +25,7 @@ pub(super) async fn each(
     probes: &[Probe],
     breaches: &[Option<Breach>],
     progress: &Progress,
-    keep: &Keep,
+    keep: &Keep<'_>,
 ) -> Vec<RunOutcome> {
     let total = breaches.len();
     let begun = AtomicUsize::new(0);
@@ -40,16 +40,24 @@ pub(super) async fn each(
                 Some(breach) => progress.phase(&format!("breach {breach}: {}", breach.title())),
                 None => progress.phase("the sound bottle"),
             }
-            match run::run(backend, probes, *breach, &(), keep).await {
-                Ok(outcome) => outcome,
-                Err(error) => {
-                    let breach = breach.map(Breach::name);
-                    RunOutcome::launch_failed(backend.name(), breach, probes, &error_chain(&error))
-                }
-            }
+            one(backend, probes, *breach, &(), keep).await
         }
     });
     stream::iter(runs).buffered(at_a_time(keep.wanted)).collect().await
+}
+
+/// Probes one bottle.
+pub(super) async fn one(
+    backend: &dyn Backend,
+    probes: &[Probe],
+    breach: Option<Breach>,
+    watch: &dyn Watch,
+    keep: &Keep<'_>,
+) -> RunOutcome {
+    run::run(backend, probes, breach, watch, keep).await.unwrap_or_else(|error| {
+        let breach = breach.map(Breach::name);
+        RunOutcome::launch_failed(backend.name(), breach, probes, &error_chain(&error))
+    })
 }
 
 /// Twice as many as there are processors. One alone is kept for a person to look at.

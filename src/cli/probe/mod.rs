@@ -11,17 +11,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
 use clap::Args;
 
+use tokio::runtime::Runtime;
+
+use self::interrupt::Interrupts;
 use self::selection::Selection;
-use super::Colour;
-use crate::backend;
-use crate::error_chain;
+use super::{Colour, print};
+use crate::backend::{self, Backend};
+use crate::breach::Breach;
+use crate::probe::definition::Probe;
 use crate::probe::outcome::RunOutcome;
-use crate::probe::run::{self, Watch};
+use crate::probe::run::Watch;
 use crate::report::progress::{Mode, Progress};
 use crate::report::{self, exit_code, file, json, junit, terminal};
+use crate::runtime;
 
 /// Launch a bottle, probe it from the inside, and tell what it can reach.
 #[derive(Debug, Args)]
@@ -88,63 +92,90 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
         return Ok(ExitCode::from(super::USAGE));
     };
     if arguments.list {
-        print!("{}", selection.list(&arguments.backend));
+        print::out(&selection.list(&arguments.backend))?;
         return Ok(ExitCode::SUCCESS);
     }
     let progress = Progress::new(Mode::detect(arguments.quiet));
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let runtime = runtime::make()?;
+    let interrupts = Interrupts::listen(&runtime, progress.aside());
+    let runner = Runner { runtime: &runtime, interrupts: &interrupts, arguments };
     let started = SystemTime::now();
     if arguments.explain {
-        return explain::run(&runtime, &selection, arguments, colour, progress);
+        return explain::run(&runner, &selection, colour, progress);
     }
     if let Some(wanted) = &arguments.breach {
-        return breaches::run(&runtime, wanted, &selection, arguments, colour, progress);
+        return breaches::run(&runner, wanted, &selection, colour, progress);
     }
 
     let mut runs = Vec::new();
-    let mut interrupted = false;
+    // Once interrupted, each is given up as soon as it begins, and the report names its probes.
     for name in &arguments.backend {
-        let (outcome, cut_short) = on_backend(&runtime, name, &selection, arguments, &progress);
-        runs.push(outcome);
+        runs.push(runner.on_backend(name, &selection, &progress));
         RunOutcome::merge(&mut runs, selection.skipped(name));
-        interrupted = cut_short;
-        if interrupted {
-            break;
-        }
     }
     progress.finish();
-    print!("{}", terminal::render(&runs, colour.style(arguments.verbose)));
-    write_reports(&runs, arguments, started)?;
-    if interrupted {
+    let printed = print::out(&terminal::render(&runs, colour.style(arguments.verbose)));
+    // Each that can be had is written, whatever is wrong with the others.
+    let written =
+        [printed, write_junit(&runs, arguments, started), write_json(&runs, arguments, started)];
+    written.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
+    if interrupts.interrupted() {
         return Ok(ExitCode::from(interrupt::CODE));
     }
     Ok(ExitCode::from(exit_code(&runs)))
 }
 
-/// One run; true if it was interrupted.
-fn on_backend(
-    runtime: &tokio::runtime::Runtime,
-    name: &str,
-    selection: &Selection,
-    arguments: &Arguments,
-    progress: &Progress,
-) -> (RunOutcome, bool) {
-    let probes = selection.runnable(name);
-    let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
-        return (RunOutcome::of_skipped(name, Vec::new()), false);
-    };
-    let keep = interrupt::Keep { wanted: arguments.keep };
-    let run = run::run(backend.as_ref(), &probes, None, progress, &keep);
-    match runtime.block_on(interrupt::or_interrupted(run)) {
-        Some(Ok(outcome)) => (outcome, false),
-        Some(Err(error)) => {
-            (RunOutcome::launch_failed(name, None, &probes, &error_chain(&error)), false)
-        }
-        None => (RunOutcome::inconclusive(name, None, &probes, "the run was interrupted"), true),
+/// What a run needs.
+struct Runner<'a> {
+    runtime: &'a Runtime,
+    interrupts: &'a Interrupts,
+    arguments: &'a Arguments,
+}
+
+impl Runner<'_> {
+    /// One run.
+    fn on_backend(&self, name: &str, selection: &Selection, progress: &Progress) -> RunOutcome {
+        let probes = selection.runnable(name);
+        let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
+            return RunOutcome::of_skipped(name, Vec::new());
+        };
+        let run = self.run(backend.as_ref(), &probes, progress);
+        run.unwrap_or_else(|| {
+            RunOutcome::inconclusive(name, None, &probes, "the run was interrupted")
+        })
+    }
+
+    /// One run of the sound bottle; none if it was interrupted.
+    fn run(
+        &self,
+        backend: &dyn Backend,
+        probes: &[Probe],
+        watch: &dyn Watch,
+    ) -> Option<RunOutcome> {
+        let keep = self.keep();
+        let run = many::one(backend, probes, None, watch, &keep);
+        self.runtime.block_on(self.interrupts.or_interrupted(run))
+    }
+
+    /// One run for each of `breaches`, none of which means a sound bottle; nothing if they were interrupted.
+    fn each(
+        &self,
+        backend: &dyn Backend,
+        probes: &[Probe],
+        breaches: &[Option<Breach>],
+        progress: &Progress,
+    ) -> Option<Vec<RunOutcome>> {
+        let keep = self.keep();
+        let runs = many::each(backend, probes, breaches, progress, &keep);
+        self.runtime.block_on(self.interrupts.or_interrupted(runs))
+    }
+
+    fn keep(&self) -> interrupt::Keep<'_> {
+        interrupt::Keep { wanted: self.arguments.keep, interrupts: self.interrupts }
     }
 }
 
-fn write_reports(
+fn write_junit(
     runs: &[RunOutcome],
     arguments: &Arguments,
     started: SystemTime,
@@ -152,6 +183,14 @@ fn write_reports(
     if let Some(path) = &arguments.junit {
         file::write_atomic(path, &junit::to_xml(runs, started))?;
     }
+    Ok(())
+}
+
+fn write_json(
+    runs: &[RunOutcome],
+    arguments: &Arguments,
+    started: SystemTime,
+) -> anyhow::Result<()> {
     if let Some(path) = &arguments.json {
         let context = report::json::Context {
             command: std::env::args().collect(),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::super::print;
 use super::Arguments;
 use crate::backend;
 use crate::breach::Breach;
@@ -32,7 +33,7 @@ impl Selection {
         let catalogue = match catalogue {
             Ok(catalogue) => catalogue,
             Err(errors) => {
-                eprintln!("{errors}");
+                print::err(&errors.to_string());
                 return Ok(None);
             }
         };

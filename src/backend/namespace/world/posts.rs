@@ -101,7 +101,9 @@ impl Posts {
         let gateway = gateway.control(net::BUNDLE, map::BUNDLE);
         self.both(net::BUNDLE, ANY_V4, GATEWAY_PORT, &[gateway]);
         let egress = Stand::new(Site::Bundle, "egress").dialled_as(&[map::BUNDLE]);
-        self.both(net::BUNDLE, ONE, EGRESS_PORT, &[egress.control(net::BUNDLE, ONE)]);
+        let inside = Stand::new(Site::Bundle, "egress-inside").dialled_as(&[ONE]);
+        let stands = [egress, inside].map(|stand| stand.control(net::BUNDLE, ONE));
+        self.both(net::BUNDLE, ONE, EGRESS_PORT, &stands);
         self.bundle_below_ports();
     }
 

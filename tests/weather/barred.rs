@@ -1,0 +1,86 @@
+//! A machine on which no user namespace can be made.
+
+use std::path::PathBuf;
+
+use crate::run::{Marked, can_run, program, skipped};
+
+/// The command in a user namespace of its own that may hold no further one: the machine itself stays as it is.
+fn barred(command: &str, arguments: &[&str]) -> Marked {
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    Marked::of("unshare")
+        .args(&["--user", "--map-root-user", "sh", "-c", script, command])
+        .args(arguments)
+}
+
+const REASON: &str = "user.max_user_namespaces is 0";
+
+#[test]
+fn nothing_runs_and_it_says_what_to_do() {
+    if !can_run() {
+        return;
+    }
+    let ended = barred(program(), &["probe"]).ends();
+    assert_eq!(ended.code(), 3, "{ended:?}");
+    assert!(ended.out.contains(REASON) && ended.out.contains("sysctl -w"), "{}", ended.out);
+    assert!(!ended.out.contains("contained"), "{}", ended.out);
+
+    let ended = barred(program(), &["probe", "--breach", "all"]).ends();
+    assert_eq!(ended.code(), 3, "{ended:?}");
+    assert!(ended.out.contains(REASON), "{}", ended.out);
+
+    let ended = barred(program(), &["probe", "--list"]).ends();
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert!(ended.out.contains(REASON), "{}", ended.out);
+
+    let ended = barred(program(), &["doctor"]).ends();
+    assert_eq!(ended.code(), 3, "{ended:?}");
+    assert!(ended.out.contains(REASON), "{}", ended.out);
+}
+
+/// `cargo test --test probes`, as far as it was built.
+#[test]
+fn the_test_suite_ignores_with_the_reason() {
+    if !can_run() {
+        return;
+    }
+    for suite in ["probes", "breaches"] {
+        let Some(binary) = built(suite) else {
+            skipped(&format!("tests/{suite}.rs was not built"));
+            continue;
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let junit = folder.path().join("junit.xml");
+        let run = barred(binary.to_str().expect("UTF-8"), &["namespace::"]);
+        let ended = run.env("CLAUDE_BOTTLE_JUNIT", junit.to_str().expect("UTF-8")).ends();
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        assert!(ended.out.contains("0 passed; 0 failed"), "{}", ended.out);
+        assert!(ended.out.contains(REASON), "{}", ended.out);
+        if suite == "probes" {
+            let report = std::fs::read_to_string(&junit).expect("a report");
+            let document = roxmltree::Document::parse(&report).expect("XML");
+            let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
+            for case in cases {
+                let skipped = case.children().find(|child| child.has_tag_name("skipped"));
+                let message = skipped.and_then(|node| node.attribute("message"));
+                assert!(message.is_some_and(|message| message.contains(REASON)), "{report}");
+            }
+        }
+    }
+}
+
+/// The newest build of another test beside this one.
+fn built(suite: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().expect("this test");
+    let entries = std::fs::read_dir(own.parent().expect("its folder")).expect("its folder");
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let hash = name.strip_prefix(suite).and_then(|rest| rest.strip_prefix('-'));
+            hash.is_some_and(|hash| hash.chars().all(|c| c.is_ascii_hexdigit()))
+        })
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    found.sort();
+    found.pop().map(|(_, path)| path)
+}
