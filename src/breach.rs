@@ -17,6 +17,16 @@ pub enum Breach {
     NoexecRoot,
     /// The bottle has a second wire, to the host, and a default route over it.
     LinkToHost,
+    /// The bottle's resolver hands what it is asked on to one in the world.
+    ForwardingResolver,
+    /// The socket of the host's Docker engine is mounted into the bottle.
+    DockerSocketMounted,
+    /// The socket of the person's ssh-agent is mounted into the bottle.
+    SshAgentMounted,
+    /// The socket of the person's D-Bus session is mounted into the bottle.
+    DbusMounted,
+    /// Commands in the bottle inherit sockets of the host.
+    DescriptorLeftOpen,
     /// Commands keep the capability to configure the bottle's network.
     NetAdmin,
     /// Commands may make user namespaces.
@@ -77,6 +87,36 @@ const ABOUT: &[About] = &[
         breach: Breach::LinkToHost,
         name: "link-to-host",
         title: "the bottle has a second interface, on a bridge of the host",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::ForwardingResolver,
+        name: "forwarding-resolver",
+        title: "the bottle's resolver hands queries on from the host's net namespace",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::DockerSocketMounted,
+        name: "docker-socket-mounted",
+        title: "the Docker engine's socket is mounted into the bottle, read-only",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::SshAgentMounted,
+        name: "ssh-agent-mounted",
+        title: "the ssh-agent's socket is mounted into the bottle",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::DbusMounted,
+        name: "dbus-mounted",
+        title: "the socket of the D-Bus session is mounted into the bottle",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::DescriptorLeftOpen,
+        name: "descriptor-left-open",
+        title: "commands in the bottle inherit sockets of the host",
         knock_ons: &[],
     },
     About {

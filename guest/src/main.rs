@@ -19,7 +19,11 @@ fn main() {
 }
 
 #[cfg(target_os = "linux")]
+mod dns;
+#[cfg(target_os = "linux")]
 mod failure;
+#[cfg(target_os = "linux")]
+mod forwarder;
 #[cfg(target_os = "linux")]
 mod helper;
 #[cfg(target_os = "linux")]

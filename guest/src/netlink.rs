@@ -4,7 +4,7 @@
 //! without moving between them. Every link gets an interface number that we choose, so none has to be looked up.
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use claude_bottle_protocol::helper::{Address, Route};
 use netlink_packet_core::{
@@ -38,6 +38,12 @@ pub(crate) struct Request {
     what: String,
     flags: u16,
     message: RouteNetlinkMessage,
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Netlink {

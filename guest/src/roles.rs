@@ -46,7 +46,8 @@ pub(crate) fn init(env: &BTreeMap<String, String>) -> ExitCode {
     crate::init::with_environment(env)
 }
 
-/// The session of a bottle whose walls stand.
-pub(crate) fn session() -> ExitCode {
-    crate::session::run(&["--toolbox".to_owned(), crate::helper::TOOLBOX.to_owned()])
+/// The session of a bottle whose walls stand. Its commands inherit the `left_open` descriptors from 3 on: none, but under
+/// a breach.
+pub(crate) fn session(left_open: usize) -> ExitCode {
+    crate::session::in_bottle(crate::helper::TOOLBOX, left_open)
 }

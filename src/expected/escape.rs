@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use claude_bottle_protocol::helper::REAL;
 use claude_bottle_protocol::prober::{How, Target};
 use claude_bottle_protocol::witness::Transport;
 
@@ -54,6 +55,21 @@ pub(super) fn steal(topology: &Topology, target: &Target) -> Fate {
     match arrives {
         Some((listener, way)) => Fate::Arrives { listener, way },
         None => stays(How::Sent, "no socket in sight leads there"),
+    }
+}
+
+/// Use a socket that was left open: it stays in the net that it was made in.
+pub(super) fn inherit(topology: &Topology, transport: Transport, target: &Target) -> Fate {
+    let left_open = topology.bottle.left_open.iter().filter(|left| left.transport == transport);
+    let nets: Vec<_> = left_open.map(|left| left.net.as_str()).collect();
+    if nets.contains(&REAL) {
+        let way = "a socket of the real net was left open, which is not used".into();
+        return Fate::Fused { way };
+    }
+    match nets.iter().find_map(|net| arrival(topology, net, transport, target)) {
+        Some((listener, way)) => Fate::Arrives { listener, way },
+        None if nets.is_empty() => stays(How::Unreachable, "no such socket was left open"),
+        None => stays(How::TimedOut, "no socket that was left open leads there"),
     }
 }
 

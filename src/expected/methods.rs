@@ -8,7 +8,7 @@ use claude_bottle_protocol::witness::Transport;
 
 use super::network::Network;
 use super::raw::{self, Call};
-use super::{Topology, escape, names};
+use super::{Topology, escape, lookup, names, unix};
 
 /// What becomes of what an attempt sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,27 +61,46 @@ pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
         }
         Action::UringFrame(target) => raw::frame(topology, Call::IoUring, target),
         Action::Frame32(target) => raw::frame(topology, Call::ThirtyTwoBit, target),
+        Action::DnsUdp(asked) => lookup::fate(topology, Transport::Udp, asked),
+        Action::DnsTcp(asked) => lookup::fate(topology, Transport::Tcp, asked),
+        Action::UnixAbstract(name) => unix::abstract_name(topology, name),
+        Action::UnixPath(_) => unix::paths(topology),
+        Action::InheritedTcp(wanted) => escape::inherit(topology, Transport::Tcp, &wanted.target),
+        Action::InheritedUdp(wanted) => escape::inherit(topology, Transport::Udp, &wanted.target),
         Action::EnterNamespace(target) => escape::enter(topology, target),
         Action::StealSocket(target) => escape::steal(topology, target),
         _ => Fate::Unknown,
     }
 }
 
-/// Each address is tried until one answers.
+/// Each address of the target is tried until one answers.
 pub(super) fn dial(topology: &Topology, transport: Transport, target: &Target) -> Fate {
-    let network = Network::new(topology);
     let addresses = names::resolve(&target.host, &topology.bottle);
+    let addresses: Vec<_> =
+        addresses.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect();
+    if addresses.is_empty() {
+        let way = format!("no address for {} in the bottle", target.host);
+        return Fate::Stays { how: How::NotResolved, way };
+    }
+    dial_each(topology, transport, &addresses)
+}
+
+/// Each of at least one address is tried until one answers.
+pub(super) fn dial_each(
+    topology: &Topology,
+    transport: Transport,
+    addresses: &[SocketAddr],
+) -> Fate {
+    let network = Network::new(topology);
     let mut arrived = None;
     let (mut last, mut ways) = (How::NotResolved, Vec::new());
-    for ip in addresses {
+    for address in addresses {
+        let ip = address.ip();
         if topology.bottle.net == REAL && !ip.is_loopback() {
-            let way = format!(
-                "the bottle is in the real net: nothing but loopback may be dialled, not {ip}"
-            );
-            return Fate::Fused { way };
+            let why = "the bottle is in the real net: nothing but loopback may be dialled, not";
+            return Fate::Fused { way: format!("{why} {ip}") };
         }
-        let course =
-            network.send(&topology.bottle.net, transport, SocketAddr::new(ip, target.port));
+        let course = network.send(&topology.bottle.net, transport, *address);
         if let Some(listener) = course.listener {
             arrived.get_or_insert((listener, course.way.to_string()));
         }
@@ -94,9 +113,6 @@ pub(super) fn dial(topology: &Topology, transport: Transport, target: &Target) -
     ways.dedup();
     match arrived {
         Some((listener, way)) => Fate::Arrives { listener, way },
-        None if ways.is_empty() => {
-            Fate::Stays { how: last, way: format!("no address for {} in the bottle", target.host) }
-        }
         None => Fate::Stays { how: last, way: ways.join("; ") },
     }
 }

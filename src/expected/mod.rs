@@ -8,17 +8,19 @@
 //! An attempt whose method the simulator does not know has no expectation, and what has none never agrees.
 
 mod escape;
+mod lookup;
 mod methods;
 mod names;
 mod network;
 mod outside;
 mod raw;
 mod table;
+mod unix;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use claude_bottle_protocol::helper::{Bottle, Lab};
+use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab};
 
 pub use self::table::{Comparison, Row, Table};
 use crate::lab::{Inbound, Sites};
@@ -35,6 +37,8 @@ pub struct Topology {
     pub sites: Sites,
     /// The listeners that the bottle may reach.
     pub allowed: BTreeSet<u32>,
+    /// Resolvers that hand on what they are asked.
+    pub forwarders: Vec<Forwarder>,
     /// From where the outside dials into the bottle.
     pub inbound: Option<Inbound>,
     /// The net of the host whose listeners are looked at.

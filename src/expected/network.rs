@@ -8,7 +8,7 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use claude_bottle_protocol::helper::{Lab, Net, REAL};
+use claude_bottle_protocol::helper::{Forwarder, Lab, Net, REAL};
 use claude_bottle_protocol::prober::How;
 use claude_bottle_protocol::witness::{Listener, Transport};
 use ipnet::IpNet;
@@ -98,6 +98,9 @@ impl<'a> Network<'a> {
         };
         let back = self.gets_back(&arrived.net, Some(arrived.source), from);
         let Some(listener) = self.listener(&arrived.net, transport, to) else {
+            if let Some(forwarder) = self.forwarder(&arrived.net, transport, to) {
+                return self.handed_on(forwarder, transport, way);
+            }
             way.end = format!("nothing listens on {transport} {}", self.shown(to));
             let how = if back { How::Refused } else { How::TimedOut };
             return Course { listener: None, how, way };
@@ -260,6 +263,25 @@ impl<'a> Network<'a> {
         })
     }
 
+    /// Who hands on what arrives in `net` for `to`.
+    fn forwarder(self, net: &str, transport: Transport, to: SocketAddr) -> Option<&'a Forwarder> {
+        let is_heard = matches!(transport, Transport::Tcp | Transport::Udp);
+        self.topology.forwarders.iter().find(|one| {
+            is_heard
+                && one.listens_in == net
+                && one.listens_on.port() == to.port()
+                && takes(one.listens_on.ip(), to.ip())
+        })
+    }
+
+    /// It answers if whom it asks does.
+    fn handed_on(self, forwarder: &Forwarder, transport: Transport, way: Way) -> Course {
+        let Forwarder { listens_on, asks_from, asks, .. } = forwarder;
+        let further = self.send(asks_from, transport, *asks);
+        let end = format!("{listens_on} hands it on: {}", further.way);
+        Course { way: Way { end, ..way }, ..further }
+    }
+
     /// An address with its port, where that is known.
     fn shown(self, address: SocketAddr) -> String {
         if !self.topology.random_ports.contains(&address.port()) {
@@ -314,6 +336,7 @@ pub(super) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use claude_bottle_protocol::helper::{Address, Bottle, End, Link, Placed, Route};
+    use claude_bottle_protocol::witness::Service;
 
     use super::*;
     use crate::lab::Sites;
@@ -332,6 +355,8 @@ pub(super) mod tests {
             own_processes: true,
             io_uring: false,
             capabilities: Vec::new(),
+            nameservers: Vec::new(),
+            left_open: Vec::new(),
         }
     }
 
@@ -370,7 +395,7 @@ pub(super) mod tests {
 
     fn listens(id: u32, net: &str, transport: Transport, address: &str) -> Placed {
         let address = address.parse().unwrap();
-        let listener = Listener { id, transport, address };
+        let listener = Listener { id, transport, address, service: Service::Echo };
         Placed { net: net.to_owned(), listener, same_port: None }
     }
 
@@ -399,13 +424,14 @@ pub(super) mod tests {
                 listens(3, "in", Transport::Tcp, "127.0.0.1:9"),
                 listens(4, "mid", Transport::Tcp, "127.0.0.1:9"),
             ],
-            adopted: Vec::new(),
+            ..Lab::default()
         };
         Topology {
             lab,
             bottle: bottle("in"),
             sites: Sites::default(),
             allowed: BTreeSet::new(),
+            forwarders: Vec::new(),
             inbound: None,
             host: String::new(),
             processes: Vec::new(),
@@ -498,6 +524,21 @@ pub(super) mod tests {
         let mut topology = chain();
         topology.lab.nets[0].ipv6 = false;
         assert_eq!(tcp(&topology, "[::1]:9").how, How::Unreachable);
+    }
+
+    #[test]
+    fn what_is_handed_on_arrives_whatever_the_own_routes_say() {
+        let mut topology = chain();
+        topology.lab.nets[0].routes.clear();
+        topology.forwarders.push(Forwarder {
+            listens_in: "in".into(),
+            listens_on: "127.0.0.11:53".parse().unwrap(),
+            asks_from: "mid".into(),
+            asks: "203.0.113.1:53".parse().unwrap(),
+        });
+        let way = "in: 127.0.0.11:53 hands it on: mid m1 → out: listens on udp 0.0.0.0:53";
+        assert_eq!(told(&udp(&topology, "127.0.0.11:53")), (Some(2), How::Answered, way.into()));
+        assert_eq!(udp(&topology, "127.0.0.1:53").how, How::Refused);
     }
 
     #[test]

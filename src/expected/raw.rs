@@ -1,7 +1,5 @@
 //! What goes out below TCP and UDP: who may make such a socket, and who sees what leaves by it.
 
-use std::net::SocketAddr;
-
 use claude_bottle_protocol::helper::{Bottle, REAL};
 use claude_bottle_protocol::prober::{How, Target};
 use claude_bottle_protocol::witness::Transport;
@@ -81,19 +79,6 @@ fn filtered(bottle: &Bottle, call: Call) -> Option<&'static str> {
         Call::IoUring if bottle.io_uring => None,
         Call::IoUring => Some("the filter on system calls refuses io_uring"),
         Call::ThirtyTwoBit => Some("the filter on system calls kills for 32-bit ones"),
-    }
-}
-
-/// A control for a listener, from the net `from`.
-pub(super) fn control_arrives(
-    network: Network<'_>,
-    from: &str,
-    transport: Transport,
-    to: SocketAddr,
-) -> Option<u32> {
-    match transport {
-        Transport::Packet => network.broadcast(from, to.port()).map(|(listener, _)| listener),
-        _ => network.send(from, transport, to).listener,
     }
 }
 

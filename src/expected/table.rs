@@ -7,9 +7,8 @@ use claude_bottle_protocol::helper::REAL;
 use claude_bottle_protocol::prober::How;
 
 use super::methods::{self, Fate};
-use super::network::Network;
 use super::outside::{self, Sight};
-use super::{Expected, Kind, Topology, raw};
+use super::{Expected, Kind, Topology, unix};
 use crate::lab::Listening;
 use crate::probe::attempt::{self, Means, Planned};
 use crate::probe::definition::Probe;
@@ -243,9 +242,7 @@ impl<'a> Oracle<'a> {
     }
 
     fn control_arrives(&self, listening: &Listening) -> bool {
-        let network = Network::new(self.topology);
-        let Listening { id, control, control_dials, transport, .. } = listening;
-        raw::control_arrives(network, control, *transport, *control_dials) == Some(*id)
+        unix::control_arrives(self.topology, listening)
     }
 
     /// A listener on the real loopback whose port is not random may be somebody else's.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 pub use self::control::{Answers, Heard, LineSource, StreamLines, batch_line, converse};
 pub use self::observation::{Observation, Socket};
-pub use self::site::{Listening, Sites, Target, Unserved};
+pub use self::site::{Address, Listening, Sites, Target, Unserved};
 pub use self::witness::{Log, Witness, WitnessError};
 
 /// A lab that stands around a bottle, as the run of probes sees it. Each backend has one.

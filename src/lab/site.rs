@@ -2,10 +2,11 @@
 //! come from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use claude_bottle_protocol::prober::Target as Dial;
-use claude_bottle_protocol::witness::Transport;
+use claude_bottle_protocol::prober::{SocketFile, Target as Dial};
+use claude_bottle_protocol::witness::{Service, Transport};
 
 use crate::probe::definition::{Site, To};
 
@@ -15,6 +16,9 @@ pub struct Sites {
     listening: BTreeMap<(Site, String, Transport), Vec<Listening>>,
     absent: BTreeMap<(Site, String, Transport), String>,
     count: u32,
+    /// The cookies of the lab's net namespaces (`SO_NETNS_COOKIE`): a socket of another one must not be used, whoever
+    /// left it open.
+    pub namespaces: Vec<u64>,
 }
 
 /// One listener of the witness.
@@ -30,13 +34,58 @@ pub struct Listening {
     /// What it listens with.
     pub transport: Transport,
     /// Where it is bound.
-    pub address: SocketAddr,
+    pub address: Address,
+    /// What it answers with, and its controls ask for.
+    pub service: Service,
     /// The addresses under which a bottle would dial it.
     pub dialled_as: Vec<IpAddr>,
     /// The place that its controls come from.
     pub control: String,
     /// The address that its controls dial.
-    pub control_dials: SocketAddr,
+    pub control_dials: Address,
+}
+
+/// Where a listener is bound, or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// At an internet address.
+    Inet(SocketAddr),
+    /// At a name in the abstract namespace of Unix sockets, without the leading NUL byte.
+    Abstract(String),
+    /// At a path in the file system of its control's place.
+    File {
+        /// The path there.
+        path: String,
+        /// Which file it is, wherever it is mounted.
+        file: SocketFile,
+    },
+}
+
+impl Address {
+    /// The internet address, if it is one.
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Abstract(_) | Self::File { .. } => None,
+        }
+    }
+}
+
+/// As the kernel's tables write it: `@` stands for the NUL byte of abstract names.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Abstract(name) => write!(f, "@{name}"),
+            Self::File { path, .. } => f.write_str(path),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
 }
 
 /// What one attempt dials, and who must see it if it gets there.
@@ -77,13 +126,7 @@ impl Sites {
 
     /// What to dial for `to`, one target for each address that the site has if the definition spells none.
     pub fn targets(&self, to: &To, transport: Transport) -> Result<Vec<Target>, Unserved> {
-        let key = (to.site, to.port.clone(), transport);
-        let why = || Unserved {
-            why: self.absent.get(&key).cloned().unwrap_or_else(|| {
-                format!("no witness at {} {transport}/{} on this backend", to.site, to.port)
-            }),
-        };
-        let here = self.listening.get(&key).ok_or_else(why)?;
+        let here = self.listening(to, transport)?;
         let spellings: Vec<String> = if let Some(spelled) = &to.spelled {
             vec![spelled.clone()]
         } else {
@@ -94,12 +137,28 @@ impl Sites {
         let mut targets = Vec::new();
         for host in spellings {
             let meant = meant_by(&host);
-            let listeners: Vec<_> =
+            let mut listeners: Vec<_> =
                 here.iter().filter(|one| one.is_meant_by(&meant)).cloned().collect();
-            let port = listeners.first().ok_or_else(why)?.address.port();
+            if listeners.is_empty() && to.site.answers_for_others() {
+                listeners.extend(here.first().cloned());
+            }
+            let port = listeners.first().and_then(|one| one.address.inet());
+            let port = port.ok_or_else(|| self.unserved(to, transport))?.port();
             targets.push(Target { dial: Dial { host, port }, listeners });
         }
         Ok(targets)
+    }
+
+    /// The listeners for `to`, at least one.
+    pub fn listening(&self, to: &To, transport: Transport) -> Result<&[Listening], Unserved> {
+        let here = self.listening.get(&(to.site, to.port.clone(), transport));
+        here.map(Vec::as_slice).ok_or_else(|| self.unserved(to, transport))
+    }
+
+    fn unserved(&self, to: &To, transport: Transport) -> Unserved {
+        let absent = self.absent.get(&(to.site, to.port.clone(), transport)).cloned();
+        let why = || format!("no witness at {} {transport}/{} on this backend", to.site, to.port);
+        Unserved { why: absent.unwrap_or_else(why) }
     }
 }
 
@@ -140,10 +199,11 @@ mod tests {
                 id,
                 name: "real-loopback tcp/random".into(),
                 transport: Transport::Tcp,
-                address,
+                address: address.into(),
+                service: Service::Echo,
                 dialled_as: vec![address.ip()],
                 control: "real".into(),
-                control_dials: address,
+                control_dials: address.into(),
             };
             sites.add(Site::RealLoopback, "random", Transport::Tcp, listening);
         }
@@ -180,6 +240,33 @@ mod tests {
         let targets = loopbacks().targets(&to("random", None), Transport::Tcp).unwrap();
         let hosts: Vec<_> = targets.into_iter().map(|target| target.dial.host).collect();
         assert_eq!(hosts, ["127.0.0.1", "127.0.0.2", "::1"]);
+    }
+
+    #[test]
+    fn whoever_is_asked_for_a_name_the_resolver_behind_it_would_see_it() {
+        let mut sites = Sites::default();
+        for (id, address) in [(1, "203.0.113.53:53"), (2, "1.1.1.1:53")] {
+            let address: SocketAddr = address.parse().unwrap();
+            let listening = Listening {
+                key: 0,
+                id,
+                name: "resolver udp/dns".into(),
+                transport: Transport::Udp,
+                address: address.into(),
+                service: Service::Resolver,
+                dialled_as: vec![address.ip()],
+                control: "host".into(),
+                control_dials: address.into(),
+            };
+            sites.add(Site::Resolver, "dns", Transport::Udp, listening);
+        }
+        for (spelled, expected) in [("127.0.0.53", 1), ("resolv.conf", 1), ("1.1.1.1", 2)] {
+            let to = To { site: Site::Resolver, port: "dns".into(), spelled: Some(spelled.into()) };
+            let targets = sites.targets(&to, Transport::Udp).unwrap();
+            assert_eq!(targets[0].dial, Dial { host: spelled.into(), port: 53 });
+            let ids: Vec<_> = targets[0].listeners.iter().map(|one| one.id).collect();
+            assert_eq!(ids, [expected], "{spelled}");
+        }
     }
 
     #[test]

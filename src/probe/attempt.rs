@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse, Target as Dial};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse};
 use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
+use super::action;
 use super::definition::{AttemptDefinition, Method, Probe, RunsOn, Site, To};
 use super::outside::Look;
 use crate::lab::{Listening, Sites};
@@ -87,20 +88,16 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
     let Some(to) = &definition.to else {
         return vec![(method.to_string(), goes_nowhere(method))];
     };
-    let (transport, action) = made_by(method);
-    let place = format!("{method} to {}:{}", to.site, to.port);
-    match sites.targets(to, transport) {
+    match action::made(method, to, sites) {
         Err(unserved) => {
             let spelled = to.spelled.as_ref().map(|s| format!(" as {s}")).unwrap_or_default();
-            vec![(format!("{place}{spelled}"), Means::Skipped(unserved.why))]
+            let what = format!("{method} to {}:{}{spelled}", to.site, to.port);
+            vec![(what, Means::Skipped(unserved.why))]
         }
-        Ok(targets) => targets
+        Ok(made) => made
             .into_iter()
-            .map(|target| {
-                let what = format!("{place} as {}", target.dial.host);
-                let action = action(target.dial);
-                let (nonce, listeners) = (fresh_nonce(), target.listeners);
-                (what, Means::Prober { nonce, action, listeners })
+            .map(|(what, action, listeners)| {
+                (what, Means::Prober { nonce: fresh_nonce(), action, listeners })
             })
             .collect(),
     }
@@ -118,27 +115,6 @@ fn goes_nowhere(method: Method) -> Means {
         Method::Inbound => outside(Action::Listen, Look::Inbound),
         Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),
         _ => unreachable!("has a target, as the parser has checked"),
-    }
-}
-
-/// By what a method's attempts are seen, and what the prober does to make one.
-fn made_by(method: Method) -> (Transport, fn(Dial) -> Action) {
-    match method {
-        Method::Tcp => (Transport::Tcp, Action::Tcp),
-        Method::Udp => (Transport::Udp, Action::Udp),
-        Method::TcpFastOpen => (Transport::Tcp, Action::TcpFastOpen),
-        Method::Mptcp => (Transport::Tcp, Action::Mptcp),
-        Method::UdpUnconnected => (Transport::Udp, Action::UdpUnconnected),
-        Method::PingSocket => (Transport::Icmp, Action::PingSocket),
-        Method::RawIcmp => (Transport::Icmp, Action::RawIcmp),
-        Method::RawUdp => (Transport::Udp, Action::RawUdp),
-        Method::Frame => (Transport::Packet, Action::Frame),
-        Method::UringFrame => (Transport::Packet, Action::UringFrame),
-        Method::Frame32 => (Transport::Packet, Action::Frame32),
-        Method::ForgedArp => (Transport::Packet, Action::ForgedArp),
-        Method::EnterNamespace => (Transport::Tcp, Action::EnterNamespace),
-        Method::StealSocket => (Transport::Udp, Action::StealSocket),
-        _ => unreachable!("goes nowhere, as the parser has checked"),
     }
 }
 
@@ -174,16 +150,7 @@ pub fn controls<'a>(
     let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
     let mut nonces = BTreeMap::new();
     for listening in listeners {
-        let target = Dial {
-            host: listening.control_dials.ip().to_string(),
-            port: listening.control_dials.port(),
-        };
-        let action = match listening.transport {
-            Transport::Tcp => Action::Tcp(target),
-            Transport::Udp => Action::Udp(target),
-            Transport::Icmp => Action::RawIcmp(target),
-            Transport::Packet => Action::Frame(target),
-        };
+        let action = action::control(listening);
         let nonce = fresh_nonce();
         nonces.insert(listening.key, nonce.clone());
         let batch = batches.entry(listening.control.clone()).or_insert_with(|| Batch {

@@ -72,6 +72,20 @@ words! {
         Tcp = "tcp",
         /// Send the nonce in a UDP datagram, wait for its echo.
         Udp = "udp",
+        /// Look up a name that carries the nonce, over UDP.
+        DnsUdp = "dns-udp",
+        /// Look up a name that carries the nonce, over TCP.
+        DnsTcp = "dns-tcp",
+        /// Look up a name that carries the nonce twice, over UDP, and connect to the second answer.
+        Rebind = "rebind",
+        /// Connect to a Unix socket in the abstract namespace, send the nonce, wait for its echo.
+        UnixAbstract = "unix-abstract",
+        /// Connect to every Unix socket that is in sight, send the nonce, wait for its echo.
+        UnixPath = "unix-path",
+        /// Send the nonce from each TCP socket that was left open.
+        InheritedTcp = "inherited-tcp",
+        /// Send the nonce from each UDP socket that was left open.
+        InheritedUdp = "inherited-udp",
         /// Connect over TCP with the nonce in the first packet (`MSG_FASTOPEN`).
         TcpFastOpen = "tcp-fast-open",
         /// Connect over multipath TCP, send the nonce, wait for its echo.
@@ -116,16 +130,16 @@ words! {
 impl Method {
     /// Whether an attempt by this method goes to a site. If so its definition has a `to`, else it has none.
     pub const fn needs_to(self) -> bool {
-        match self {
+        !matches!(
+            self,
             Self::Exec
-            | Self::AddAddress
-            | Self::AddRoute
-            | Self::AddLink
-            | Self::Unshare
-            | Self::Inbound
-            | Self::ListenOnHost => false,
-            _ => true,
-        }
+                | Self::AddAddress
+                | Self::AddRoute
+                | Self::AddLink
+                | Self::Unshare
+                | Self::Inbound
+                | Self::ListenOnHost
+        )
     }
 
     /// What may be expected of this method. A command that does not run has shown nothing about the network, so
@@ -164,6 +178,13 @@ words! {
         Nat64 = "nat64",
         /// Where clouds serve instance metadata. Ports: numbers.
         Metadata = "metadata",
+        /// Resolvers on the internet, the lab's own canary resolver first: it sees every look-up that anybody hands on.
+        /// Spelled `resolv.conf`, whomever the bottle is configured to ask. Ports: `dns` (53), `dot` (853), `doh` (443).
+        Resolver = "resolver",
+        /// Unix sockets of the stand-in host. Ports: `abstract`, `path` (any of those in its file system).
+        HostSockets = "host-sockets",
+        /// Unix sockets of the machine that the launcher runs on. Ports: `abstract`.
+        RealSockets = "real-sockets",
     }
 }
 
@@ -173,6 +194,9 @@ impl Site {
         match self {
             Self::Bundle => &["gateway", "egress", "egress-inside", "icmp", "experimental", "arp"],
             Self::HostLoopback | Self::RealLoopback | Self::HostGateway => &["discard", "random"],
+            Self::Resolver => &["dns", "dot", "doh"],
+            Self::HostSockets => &["abstract", "path"],
+            Self::RealSockets => &["abstract"],
             Self::Neighbour
             | Self::Internet
             | Self::InternetV6
@@ -185,7 +209,13 @@ impl Site {
     /// Whether a port may also be a number, from 1 to 65535: the site has a witness on whichever is asked for.
     pub const fn takes_numbers(self) -> bool {
         match self {
-            Self::Bundle | Self::HostLoopback | Self::RealLoopback | Self::HostGateway => false,
+            Self::Bundle
+            | Self::HostLoopback
+            | Self::RealLoopback
+            | Self::HostGateway
+            | Self::Resolver
+            | Self::HostSockets
+            | Self::RealSockets => false,
             Self::Neighbour
             | Self::Internet
             | Self::InternetV6
@@ -193,6 +223,11 @@ impl Site {
             | Self::Nat64
             | Self::Metadata => true,
         }
+    }
+
+    /// Whether what is sent to somebody else may arrive there in the end, handed on by whoever got it.
+    pub const fn answers_for_others(self) -> bool {
+        matches!(self, Self::Resolver)
     }
 }
 

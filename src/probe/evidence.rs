@@ -84,11 +84,17 @@ impl Evidences {
             .iter()
             .filter_map(|listening| {
                 let from = |round: &Controls| {
-                    self.log.reached(round.nonces.get(&listening.key)?, listening.id).flatten()
+                    self.log.reached(round.nonces.get(&listening.key)?, listening.id)
                 };
                 let (before, after) = (from(&self.leading)?, from(&self.trailing)?);
-                let place = &listening.control;
-                Some(format!("{place} reached {} from {before} and {after}", listening.address))
+                let (place, address) = (&listening.control, &listening.address);
+                Some(match (before, after) {
+                    (Some(before), Some(after)) => {
+                        format!("{place} reached {address} from {before} and {after}")
+                    }
+                    // A Unix socket's client has no address.
+                    _ => format!("{place} reached {address} before and after"),
+                })
             })
             .collect();
         (!said.is_empty()).then(|| said.join("; "))

@@ -1,5 +1,6 @@
 //! Probes: what they are, how they are found, judged and run.
 
+mod action;
 pub mod attempt;
 pub mod catalogue;
 pub mod definition;

@@ -242,7 +242,7 @@ async fn run_prober(
                 Some((id, seen)) = acting.next(), if !acting.is_empty() => {
                     held.insert(id, seen);
                 }
-                heard = told.recv() => match heard {
+                heard = told.recv(), if !waited_for.is_empty() => match heard {
                     Some(Heard::Ready { id, port }) if waited_for.remove(&id) => {
                         acting.push(async move { (id, Held::act(lab, port).await) });
                     }
@@ -250,13 +250,12 @@ async fn run_prober(
                         waited_for.remove(&id);
                     }
                     Some(Heard::Ready { .. }) => {}
-                    None => break,
+                    // Nothing holds any more; what is under way outside still counts.
+                    None => waited_for.clear(),
                 },
             }
         }
         drop(stdin);
-        // What the prober has given up on was seen all the same: where the outside is not answered, both take as long.
-        held.extend(acting.collect::<Vec<_>>().await);
         held
     };
     tokio::join!(conversation, seeing_to)

@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::witness::Listener;
+use crate::prober::SocketFile;
+use crate::witness::{Listener, Transport, UnixListener};
 
 /// The longest message in bytes: below the kernel's default `net.core.wmem_default` of 212,992.
 pub const MAX_MESSAGE: usize = 160 * 1024;
@@ -38,6 +39,15 @@ pub struct Lab {
     /// Listeners that the launcher has opened in its own net namespace, for the witness to serve: their descriptors
     /// follow the three standard streams, in this order.
     pub adopted: Vec<Listener>,
+    /// The witness's Unix sockets.
+    pub sockets: Vec<PlacedUnix>,
+    /// Unix sockets that the launcher has opened in its own net namespace: their descriptors follow those of
+    /// [`Lab::adopted`], in this order.
+    pub adopted_sockets: Vec<UnixListener>,
+    /// A folder that exists, over which the helper mounts an empty file system in memory before it opens the
+    /// [`Lab::sockets`] with paths there. It does so in its own mount namespace: the host sees nothing of it, and it is
+    /// gone with the helper.
+    pub folder: Option<String>,
 }
 
 /// One net namespace.
@@ -116,6 +126,16 @@ pub struct Placed {
     pub same_port: Option<u32>,
 }
 
+/// A Unix socket of the witness, and the net namespace that it is made in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacedUnix {
+    /// The net namespace.
+    pub net: String,
+    /// The socket.
+    pub listener: UnixListener,
+}
+
 /// The bottle's walls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,6 +164,36 @@ pub struct Bottle {
     /// Capabilities (names such as `NET_RAW`) that its commands have over the bottle's net namespace; none, but
     /// under a breach.
     pub capabilities: Vec<String>,
+    /// The resolvers in its `/etc/resolv.conf`; none, but under a breach.
+    #[serde(default)]
+    pub nameservers: Vec<IpAddr>,
+    /// Sockets that its commands inherit, unbound; none, but under a breach.
+    #[serde(default)]
+    pub left_open: Vec<LeftOpen>,
+}
+
+/// A socket that somebody forgot to close.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOpen {
+    /// The net namespace that it was made in, and stays in.
+    pub net: String,
+    /// TCP or UDP, over IPv4.
+    pub transport: Transport,
+}
+
+/// A resolver that hands every query on to another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forwarder {
+    /// The net namespace that it listens in.
+    pub listens_in: String,
+    /// Where it listens, over UDP and TCP.
+    pub listens_on: SocketAddr,
+    /// The net namespace that it asks from.
+    pub asks_from: String,
+    /// Whom it asks.
+    pub asks: SocketAddr,
 }
 
 /// A folder or file of the host, shown inside a bottle.
@@ -176,6 +226,8 @@ pub enum Process {
     },
     /// A bottle; its first process is the session.
     Bottle(Bottle),
+    /// A resolver that forwards. It writes one byte to its standard output when it listens.
+    Forwarder(Forwarder),
 }
 
 /// What the launcher asks.
@@ -221,6 +273,12 @@ pub enum Reply {
         inodes: BTreeMap<String, u64>,
         /// Each listener's address, ports known. (A tagged enum cannot read a map with numbers as keys.)
         listening: Vec<(u32, SocketAddr)>,
+        /// Which file each Unix socket with a path is.
+        #[serde(default)]
+        files: Vec<(u32, SocketFile)>,
+        /// The cookie of each net namespace (`SO_NETNS_COOKIE`); none before Linux 5.14.
+        #[serde(default)]
+        cookies: Vec<u64>,
     },
     /// A process runs.
     Started {
@@ -261,6 +319,8 @@ mod tests {
             Reply::Built {
                 inodes: [("host".to_owned(), 7)].into(),
                 listening: vec![(1, "127.0.0.1:9".parse().unwrap())],
+                files: vec![(2, SocketFile { device: 1, inode: 2 })],
+                cookies: vec![3],
             },
             Reply::Started { id: 1 },
             Reply::Exited { id: 1, code: 137 },

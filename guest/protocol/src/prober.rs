@@ -77,6 +77,19 @@ pub enum Action {
     ForgedArp(Target),
     /// Say that the prober ran; dials nothing.
     Idle,
+    /// Look up a name with the nonce as its first label over UDP.
+    DnsUdp(Lookup),
+    /// Look up a name with the nonce as its first label over TCP.
+    DnsTcp(Lookup),
+    /// Connect to a Unix socket in the abstract namespace, send the nonce, read the answer. The name is that of a
+    /// witness's socket, without the leading NUL byte.
+    UnixAbstract(String),
+    /// Connect to Unix sockets in the file system, send the nonce, read the answer.
+    UnixPath(Paths),
+    /// Send the nonce from each TCP socket that the prober has inherited.
+    InheritedTcp(Inherited),
+    /// Send the nonce from each UDP socket that the prober has inherited.
+    InheritedUdp(Inherited),
     /// Listen on TCP and UDP, on one port of every address, until released; answer each nonce that comes with itself.
     Listen,
     /// Change the net namespace's configuration.
@@ -87,6 +100,62 @@ pub enum Action {
     EnterNamespace(Target),
     /// Take each UDP socket of each other process that can be seen in `/proc`, and send the nonce over it.
     StealSocket(Target),
+}
+
+/// What inherited sockets may be used for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inherited {
+    /// Where to send the nonce: a literal address.
+    pub target: Target,
+    /// The net namespaces of the lab, by their cookies (`SO_NETNS_COOKIE`, `socket(7)`). A socket that is in none of
+    /// them is told of, and not used: it leads into the real world.
+    pub namespaces: Vec<u64>,
+}
+
+/// A look-up of a name that begins with the attempt's nonce.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// Who is asked.
+    pub server: Server,
+    /// How the name goes on after the nonce, without the dot between: `lab.test`.
+    pub below: String,
+    /// Ask a second time, and connect over TCP to this port of the address that the second answer gives.
+    #[serde(default)]
+    pub then_connect: Option<u16>,
+}
+
+/// Who is asked for a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Server {
+    /// Each `nameserver` of the bottle's `/etc/resolv.conf` at port 53; without any 127.0.0.1, as `resolv.conf(5)`
+    /// says.
+    Configured,
+    /// This one.
+    At(Target),
+}
+
+/// Unix sockets in the file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// Where to look. Empty: at every well-known place, in the environment, in folders where sockets usually are, and
+    /// in `/proc/net/unix`.
+    pub paths: Vec<String>,
+    /// The witness's sockets. A socket that is none of them is told of, and not connected to: it is somebody's.
+    pub ours: Vec<SocketFile>,
+}
+
+/// Which file a socket is, wherever it has been mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketFile {
+    /// The number of its file system (`st_dev`).
+    pub device: u64,
+    /// Its number there (`st_ino`).
+    pub inode: u64,
 }
 
 /// A change to a net namespace's configuration: harmless, since it concerns documentation addresses alone.

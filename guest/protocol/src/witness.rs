@@ -17,6 +17,8 @@ pub enum Transport {
     Tcp,
     /// A UDP socket.
     Udp,
+    /// A Unix stream socket: a [`UnixListener`], never a [`Listener`].
+    Unix,
     /// A raw socket that sees ICMP echo requests. Its listener's port is 0.
     Icmp,
     /// A packet socket on every interface of its net namespace. Its listener's port is the ethertype.
@@ -28,6 +30,7 @@ impl std::fmt::Display for Transport {
         f.pad(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Unix => "unix",
             Self::Icmp => "icmp",
             Self::Packet => "packet",
         })
@@ -44,6 +47,54 @@ pub struct Listener {
     pub transport: Transport,
     /// Where it listens. Port 0: any free one, reported in [`Event::Listening`].
     pub address: SocketAddr,
+    /// What it answers with.
+    #[serde(default)]
+    pub service: Service,
+}
+
+/// What a listener answers with. Whatever it is, every nonce is recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// Each nonce, with itself.
+    #[default]
+    Echo,
+    /// DNS queries, with an address; anything else as [`Service::Echo`] does.
+    Resolver,
+}
+
+/// The beginning of the name of every abstract socket that a witness listens on; a nonce follows. A prober connects to
+/// no abstract socket whose name does not begin like this: it would be somebody else's.
+pub const ABSTRACT_PREFIX: &str = "claude-bottle/";
+
+/// The name of a Unix socket (`unix(7)`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum UnixName {
+    /// In the abstract namespace, of which each net namespace has its own; without the leading NUL byte.
+    Abstract(String),
+    /// In a file system, whatever the net namespace.
+    Path(String),
+}
+
+/// As `/proc/net/unix` writes it: `@` stands for the NUL byte of abstract names.
+impl std::fmt::Display for UnixName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Abstract(name) => write!(f, "@{name}"),
+            Self::Path(path) => f.write_str(path),
+        }
+    }
+}
+
+/// A Unix stream socket for the witness to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnixListener {
+    /// Unique in the lab, among the [`Listener`]s too.
+    pub id: u32,
+    /// What it is bound to.
+    pub name: UnixName,
 }
 
 /// What the witness is asked to do. Each order is one line.

@@ -105,8 +105,9 @@ fn write_etc(walls: &Bottle) -> Result<(), Failure> {
     write_new("etc/passwd", 0o644, passwd.as_bytes())?;
     write_new("etc/group", 0o644, group.as_bytes())?;
     write_new("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
-    // No resolver: a name is the gateway's business.
-    write_new("etc/resolv.conf", 0o644, b"")
+    // No resolver, but under a breach: a name is the gateway's business.
+    let resolvers = walls.nameservers.iter().map(|server| format!("nameserver {server}\n"));
+    write_new("etc/resolv.conf", 0o644, resolvers.collect::<String>().as_bytes())
 }
 
 fn make_devices() -> Result<(), Failure> {

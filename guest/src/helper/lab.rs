@@ -7,13 +7,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::fs::MetadataExt as _;
 use std::time::Duration;
 
-use claude_bottle_protocol::helper::{End, Lab, Net};
-use claude_bottle_protocol::witness::Listener;
+use claude_bottle_protocol::helper::{End, Lab, Net, PlacedUnix};
+use claude_bottle_protocol::prober::SocketFile;
+use claude_bottle_protocol::witness::{Listener, UnixName};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Doing as _, Failure};
 use crate::netlink::{self, Netlink};
+use crate::sys::namespace;
 use crate::witness::listener::Socket;
 
 /// How long both ends of every wire may take to come up. Measured: well below a millisecond.
@@ -28,6 +31,10 @@ pub(crate) struct Made {
     pub(crate) nets: Vec<(String, u64)>,
     /// Each listener's address.
     pub(crate) listening: BTreeMap<u32, SocketAddr>,
+    /// Which file each Unix socket with a path is.
+    pub(crate) files: BTreeMap<u32, SocketFile>,
+    /// The cookie of each net namespace, where the kernel tells.
+    pub(crate) cookies: Vec<u64>,
 }
 
 /// A lab that stands: the namespaces live as long as their descriptors.
@@ -45,6 +52,7 @@ struct Site<'a> {
     net: &'a Net,
     namespace: OwnedFd,
     inode: u64,
+    cookie: Option<u64>,
     netlink: Netlink,
     /// Interface names; the number of each is its index here plus one.
     interfaces: Vec<String>,
@@ -59,8 +67,17 @@ pub(crate) fn make(lab: &Lab, adopted: Vec<OwnedFd>) -> Result<Standing, Failure
         return Err(Failure::new(format!("take over {wanted} listeners: {came} descriptors came")));
     }
     let mut listeners = Listeners::default();
-    for (listener, descriptor) in lab.adopted.iter().zip(adopted) {
+    let mut adopted = adopted.into_iter();
+    for (listener, descriptor) in lab.adopted.iter().zip(adopted.by_ref()) {
         listeners.add(listener.id, Socket::adopt(listener, descriptor)?)?;
+    }
+    for (listener, descriptor) in lab.adopted_sockets.iter().zip(adopted) {
+        listeners.add(listener.id, Socket::adopt_unix(listener, descriptor)?)?;
+    }
+    if let Some(folder) = &lab.folder {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("tmpfs"), folder.as_str(), Some("tmpfs"), flags, Some("mode=755"))
+            .doing(|| format!("mount a tmpfs on {folder}"))?;
     }
     let mut sites = Vec::new();
     for net in &lab.nets {
@@ -74,16 +91,20 @@ pub(crate) fn make(lab: &Lab, adopted: Vec<OwnedFd>) -> Result<Standing, Failure
         site.await_wires()?;
     }
     for site in &sites {
-        if lab.listeners.iter().any(|placed| placed.net == site.net.name) {
+        let name = &site.net.name;
+        if lab.listeners.iter().any(|placed| placed.net == *name)
+            || lab.sockets.iter().any(|placed| placed.net == *name)
+        {
             setns(site.namespace.as_fd(), CloneFlags::CLONE_NEWNET)
                 .doing(|| format!("enter the net namespace {}", site.net.name))?;
             listeners.open(lab, &site.net.name)?;
         }
     }
     let nets = sites.iter().map(|site| (site.net.name.clone(), site.inode)).collect();
-    let Listeners { listening, sockets } = listeners;
+    let cookies = sites.iter().filter_map(|site| site.cookie).collect();
+    let Listeners { listening, files, sockets } = listeners;
     Ok(Standing {
-        made: Made { nets, listening },
+        made: Made { nets, listening, files, cookies },
         nets: sites.into_iter().map(|site| site.namespace).collect(),
         sockets,
     })
@@ -120,11 +141,13 @@ impl<'a> Site<'a> {
             File::open("/proc/self/ns/net").doing(|| "open the new net namespace".into())?;
         let inode =
             namespace.metadata().doing(|| "read the net namespace's inode".into())?.st_ino();
+        let netlink = Netlink::open()?;
         let site = Self {
             net,
             namespace: namespace.into(),
             inode,
-            netlink: Netlink::open()?,
+            cookie: namespace::cookie(netlink.as_fd()).ok(),
+            netlink,
             interfaces: vec!["lo".into()],
         };
         site.write_sysctls()?;
@@ -208,6 +231,7 @@ const PORTS_TRIED: usize = 64;
 #[derive(Default)]
 struct Listeners {
     listening: BTreeMap<u32, SocketAddr>,
+    files: BTreeMap<u32, SocketFile>,
     sockets: Vec<(u32, Socket)>,
 }
 
@@ -226,11 +250,19 @@ impl Listeners {
                 self.add(id, socket)?;
             }
         }
+        for PlacedUnix { listener, .. } in lab.sockets.iter().filter(|placed| placed.net == net) {
+            self.add(listener.id, Socket::open_unix(listener)?)?;
+            if let UnixName::Path(path) = &listener.name {
+                let file = std::fs::metadata(path).doing(|| format!("look at {path}"))?;
+                let file = SocketFile { device: file.st_dev(), inode: file.st_ino() };
+                self.files.insert(listener.id, file);
+            }
+        }
         Ok(())
     }
 
     fn add(&mut self, id: u32, socket: Socket) -> Result<(), Failure> {
-        self.listening.insert(id, socket.address()?);
+        self.listening.extend(socket.address()?.map(|address| (id, address)));
         self.sockets.push((id, socket));
         Ok(())
     }
@@ -255,7 +287,7 @@ fn open_on_the_port_of_the_first(group: &[&Listener]) -> Result<Vec<(u32, Socket
         let mut wanted = (*listener).clone();
         wanted.address.set_port(port);
         let socket = Socket::open(&wanted)?;
-        port = socket.address()?.port();
+        port = socket.address()?.map_or(0, |address| address.port());
         opened.push((listener.id, socket));
     }
     Ok(opened)

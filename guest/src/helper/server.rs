@@ -11,15 +11,16 @@ use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use claude_bottle_protocol::helper::{
-    LISTENING, Lab, MAX_MESSAGE, Process, REAL, Reply, Request, STRAYS,
+    Forwarder, LISTENING, Lab, MAX_MESSAGE, Process, REAL, Reply, Request, STRAYS,
 };
+use claude_bottle_protocol::witness::Transport;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socket, socketpair,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -27,6 +28,7 @@ use nix::unistd::Pid;
 use super::lab::{self, Made};
 use super::{bottle, control, listening};
 use crate::failure::{Doing as _, Failure};
+use crate::forwarder::Sockets;
 use crate::sys::{descriptors, fork};
 
 /// The files below `/proc/self/net` that tell what a net namespace is like.
@@ -155,14 +157,15 @@ impl Server {
             .doing(|| "hear from the lab's maker".into())?;
         let made: Result<Made, (String, i32)> = serde_json::from_slice(&buffer[..length])
             .map_err(|_| Failure::new("hear from the lab's maker: it died"))?;
-        let Made { nets: names, listening } =
+        let Made { nets: names, listening, files, cookies } =
             made.map_err(|(what, errno)| Failure { what, errno })?;
         self.known = names.iter().map(|(_, inode)| *inode).collect();
         self.known.extend(net_inode("self"));
         let inodes = names.iter().cloned().collect();
         self.nets = names.into_iter().map(|(name, _)| name).zip(nets).collect();
         let listening = listening.into_iter().collect();
-        self.reply(&Reply::Built { inodes, listening })
+        let files = files.into_iter().collect();
+        self.reply(&Reply::Built { inodes, listening, files, cookies })
     }
 
     fn start(
@@ -189,14 +192,38 @@ impl Server {
             }
             Process::Bottle(walls) => {
                 let net = self.net(&walls.net)?;
+                let left_open = walls.left_open.iter();
+                let left_open = left_open
+                    .map(|left| Ok((self.net(&left.net)?, left.transport)))
+                    .collect::<Result<Vec<_>, Failure>>()?;
                 let own_processes = walls.own_processes;
                 let first = move || {
-                    let entered = enter(net.as_ref())
-                        .and_then(|()| keep_only(streams))
+                    let left = left_open.len();
+                    let entered = leave_open(&left_open)
+                        .and_then(|sockets| enter(net.as_ref()).map(|()| sockets))
+                        .and_then(|sockets| keep_these(streams, sockets))
+                        // They are the commands', by number.
+                        .map(std::mem::forget)
                         .and_then(|()| bottle::enclose(&walls));
-                    run_role(entered, crate::roles::session)
+                    run_role(entered, || crate::roles::session(left))
                 };
                 if own_processes { self.in_new_pid_namespace(first)? } else { fork::run(first) }
+            }
+            Process::Forwarder(Forwarder { listens_in, listens_on, asks_from, asks }) => {
+                let (here, there) = (self.net(&listens_in)?, self.net(&asks_from)?);
+                fork::run(move || {
+                    let entered = enter(here.as_ref())
+                        .and_then(|()| {
+                            Sockets::open(listens_on).doing(|| format!("listen on {listens_on}"))
+                        })
+                        .and_then(|sockets| enter(there.as_ref()).map(|()| sockets))
+                        .and_then(|sockets| keep_these(streams, sockets.into()))
+                        .and_then(Sockets::from_descriptors);
+                    match entered {
+                        Ok(sockets) => crate::forwarder::serve(sockets, asks),
+                        Err(failure) => run_role(Err(failure), || ExitCode::FAILURE),
+                    }
+                })
             }
         }
         .doing(|| "fork".into())?;
@@ -308,6 +335,27 @@ fn enter(net: Option<&OwnedFd>) -> Result<(), Failure> {
 fn keep_only(streams: [OwnedFd; 3]) -> Result<(), Failure> {
     descriptors::become_standard(streams).doing(|| "take the standard streams".into())?;
     descriptors::close_all_others().doing(|| "close all other descriptors".into())
+}
+
+/// As [`keep_only`], and `kept` from descriptor 3 on, for this process and the programs that it starts.
+fn keep_these(streams: [OwnedFd; 3], kept: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+    descriptors::keep_only(streams, kept).doing(|| "close all other descriptors".into())
+}
+
+/// Sockets as they come from their net namespaces, unbound and unconnected.
+fn leave_open(wanted: &[(Option<OwnedFd>, Transport)]) -> Result<Vec<OwnedFd>, Failure> {
+    let mut left = Vec::new();
+    for (net, transport) in wanted {
+        enter(net.as_ref())?;
+        let kind = match transport {
+            Transport::Udp => SockType::Datagram,
+            Transport::Tcp => SockType::Stream,
+            other => return Err(Failure::new(format!("leave a socket for {other} open"))),
+        };
+        let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None);
+        left.push(socket.doing(|| "make a socket to leave open".into())?);
+    }
+    Ok(left)
 }
 
 fn run_role(entered: Result<(), Failure>, role: impl FnOnce() -> ExitCode) -> ExitCode {

@@ -19,12 +19,29 @@ use super::{Means, address};
 pub(super) fn each_address(
     target: &Target,
     means: &Means,
+    attempt: impl FnMut(SocketAddr) -> Word,
+) -> Word {
+    each(target, |address| means.guard.permits(address), attempt)
+}
+
+/// As [`each_address`], for what asks somebody to carry the nonce on: without the exception for loopback.
+pub(super) fn each_server(
+    target: &Target,
+    means: &Means,
+    attempt: impl FnMut(SocketAddr) -> Word,
+) -> Word {
+    each(target, |address| means.guard.permits_service(address), attempt)
+}
+
+fn each(
+    target: &Target,
+    permits: impl Fn(SocketAddr) -> bool,
     mut attempt: impl FnMut(SocketAddr) -> Word,
 ) -> Word {
     let mut told = Word::new(How::NotResolved);
     for ip in address::resolve(&target.host) {
         let address = SocketAddr::new(ip, target.port);
-        let word = if means.guard.permits(address) {
+        let word = if permits(address) {
             attempt(address)
         } else {
             Word { detail: Some(format!("the fuse forbids {address}")), ..Word::new(How::Fused) }

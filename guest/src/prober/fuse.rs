@@ -24,13 +24,18 @@ impl Guard {
         Self { fuse, netns }
     }
 
+    /// Whether `address` may be dialled for its service, loopback or not: what listens on a loopback that this run
+    /// did not make would carry the nonce on.
+    pub(crate) fn permits_service(&self, address: SocketAddr) -> bool {
+        match &self.fuse {
+            Fuse::Namespaces(inodes) => self.netns.is_some_and(|own| inodes.contains(&own)),
+            Fuse::Addresses(addresses) => addresses.contains(&address),
+        }
+    }
+
     /// Whether `address` may be dialled.
     pub(crate) fn permits(&self, address: SocketAddr) -> bool {
-        stays_here(address.ip())
-            || match &self.fuse {
-                Fuse::Namespaces(inodes) => self.netns.is_some_and(|own| inodes.contains(&own)),
-                Fuse::Addresses(addresses) => addresses.contains(&address),
-            }
+        stays_here(address.ip()) || self.permits_service(address)
     }
 }
 
@@ -83,6 +88,15 @@ mod tests {
         for address in ["10.0.0.1:9", "[::ffff:10.0.0.1]:9", "[fe80::1]:9", "[::127.0.0.1]:9"] {
             assert!(!permits(&none, None, address), "{address}");
         }
+    }
+
+    #[test]
+    fn a_loopback_of_somebody_else_serves_nobody() {
+        let resolver = "127.0.0.53:53".parse().unwrap();
+        let guard = |netns| Guard::new(Fuse::Namespaces(vec![7]), netns);
+        assert!(guard(Some(7)).permits_service(resolver));
+        assert!(!guard(Some(8)).permits_service(resolver));
+        assert!(!guard(None).permits_service(resolver));
     }
 
     #[test]

@@ -11,15 +11,19 @@ mod frame;
 mod fuse;
 mod hold;
 mod icmp;
+mod inherited;
 mod listen;
+mod lookup;
 mod mptcp;
 mod raw_udp;
 mod reconfigure;
 mod tcp;
 mod udp;
 mod udp_unconnected;
+mod unix;
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -27,8 +31,11 @@ use std::time::{Duration, Instant};
 
 use claude_bottle_protocol::prober::{Action, Attempt, Batch, How, Line, Word};
 
+use nix::sys::socket::SockType::{Datagram, Stream};
+
 use self::fuse::Guard;
 use self::hold::Release;
+use crate::sys::descriptors;
 
 /// The longest batch in bytes.
 const LONGEST_BATCH: u64 = 16 * 1024 * 1024;
@@ -43,6 +50,8 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(crate) struct Means {
     guard: Arc<Guard>,
+    /// The sockets that were open when this process began, besides its standard streams.
+    inherited: Arc<Vec<OwnedFd>>,
     release: Release,
 }
 
@@ -79,6 +88,8 @@ type Queue = Arc<Mutex<std::vec::IntoIter<Attempt>>>;
 
 /// Reads a batch from standard input, makes its attempts, writes lines to standard output.
 pub(crate) fn run() -> ExitCode {
+    // Before anything else opens one.
+    let inherited = descriptors::inherited_sockets();
     let mut line = String::new();
     let read = io::stdin().lock().take(LONGEST_BATCH).read_line(&mut line);
     let batch: Batch =
@@ -90,7 +101,7 @@ pub(crate) fn run() -> ExitCode {
             }
         };
     drop(line);
-    match make(batch) {
+    match make(batch, inherited) {
         // Without waiting for threads that are stuck in a system call.
         Ok(()) => std::process::exit(0),
         Err(error) => {
@@ -100,7 +111,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn make(batch: Batch) -> io::Result<()> {
+fn make(batch: Batch, inherited: Vec<OwnedFd>) -> io::Result<()> {
     let netns = fuse::own_namespace();
     let mut out = io::stdout().lock();
     let hello =
@@ -109,7 +120,8 @@ fn make(batch: Batch) -> io::Result<()> {
     out.flush()?;
 
     let release = Release::watch_input()?;
-    let means = Means { guard: Arc::new(Guard::new(batch.fuse, netns)), release };
+    let guard = Arc::new(Guard::new(batch.fuse, netns));
+    let means = Means { guard, inherited: Arc::new(inherited), release };
     let mut pending: Vec<(u32, Duration)> = Vec::new();
     let mut longest = Duration::ZERO;
     for attempt in &batch.attempts {
@@ -227,6 +239,16 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
         Action::Frame32(target) => frame::attempt_32_bit(target, &attempt.nonce, means),
         Action::ForgedArp(target) => frame::attempt_arp(target, &attempt.nonce, until, means),
         Action::Idle => Word::new(How::Answered),
+        Action::DnsUdp(lookup) => lookup::attempt(lookup, Datagram, &attempt.nonce, until, means),
+        Action::DnsTcp(lookup) => lookup::attempt(lookup, Stream, &attempt.nonce, until, means),
+        Action::UnixAbstract(name) => unix::abstract_socket(name, &attempt.nonce, until),
+        Action::UnixPath(paths) => unix::paths(paths, &attempt.nonce, until),
+        Action::InheritedTcp(wanted) => {
+            inherited::attempt(wanted, Stream, &attempt.nonce, until, means)
+        }
+        Action::InheritedUdp(wanted) => {
+            inherited::attempt(wanted, Datagram, &attempt.nonce, until, means)
+        }
         Action::Listen => listen::attempt(ready, until, &means.release),
         Action::Reconfigure(change) => reconfigure::attempt(*change),
         Action::Unshare => escape::unshared(ready, until, &means.release),

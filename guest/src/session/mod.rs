@@ -41,7 +41,12 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let stop = match Session::open(&toolbox) {
+    in_bottle(&toolbox, 0)
+}
+
+/// As [`run`]; the commands inherit the `left_open` descriptors from 3 on.
+pub(crate) fn in_bottle(toolbox: &str, left_open: usize) -> ExitCode {
+    let stop = match Session::open(toolbox, left_open) {
         Ok(mut session) => {
             let stop = session.serve();
             session.end();
@@ -80,10 +85,10 @@ struct Session {
 }
 
 impl Session {
-    fn open(toolbox: &str) -> Result<Self, Stop> {
+    fn open(toolbox: &str, left_open: usize) -> Result<Self, Stop> {
         // The commands must neither trace this process nor take its descriptors from /proc.
         prctl::set_dumpable(false).map_err(failed("become undumpable"))?;
-        child::keep_descriptors();
+        child::keep_descriptors(left_open);
         // Old kernels and strict filters: then orphans go to the bottle's own init.
         let _ = prctl::set_child_subreaper(true);
         let mut signals = SigSet::empty();

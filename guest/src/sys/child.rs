@@ -38,11 +38,12 @@ fn settle(parent: Pid, terminal: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps every descriptor but the standard ones from the commands: whoever started this process may have left
-/// some open. Kernels before 5.11 and filters that do not know the call leave them as they are.
-pub(crate) fn keep_descriptors() {
+/// Keeps every descriptor but the standard ones and the `left_open` ones that follow from the commands: whoever
+/// started this process may have left some open. Kernels before 5.11 and filters that do not know the call leave them as they are.
+pub(crate) fn keep_descriptors(left_open: usize) {
+    let first = u32::try_from(left_open).map_or(u32::MAX, |left_open| left_open.saturating_add(3));
     // SAFETY: takes numbers, no pointer, and changes nothing but the close-on-exec flags.
     unsafe {
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
 }

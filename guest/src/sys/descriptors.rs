@@ -7,6 +7,10 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// The most descriptors that one message brings.
 const MOST: usize = 64;
+/// Numbers from here on are free in a process that has just been forked.
+const MOVED_FROM: RawFd = 512;
+/// Where [`inherited_sockets`] stops: the usual limit on open files.
+const HIGHEST_INHERITED: RawFd = 1024;
 
 /// Receives one message and the descriptors beside it. An empty message is the end.
 pub(crate) fn receive(
@@ -64,6 +68,50 @@ pub(crate) fn keep_from_children() -> nix::Result<()> {
     // SAFETY: with this flag the call closes nothing: it sets `FD_CLOEXEC`.
     nix::Error::result(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flag) })?;
     Ok(())
+}
+
+/// Makes `streams` the standard streams and moves `kept` to the numbers that follow, where the programs that this
+/// process starts find them too; closes every other descriptor.
+///
+/// Only for a child of [`super::fork::run`], whose inherited owners are never dropped: it ends by `exit`.
+pub(crate) fn keep_only(streams: [OwnedFd; 3], kept: Vec<OwnedFd>) -> nix::Result<Vec<OwnedFd>> {
+    become_standard(streams)?;
+    // Out of the way of the numbers that they are moved to.
+    let mut above = Vec::new();
+    for descriptor in &kept {
+        let arg = nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(MOVED_FROM);
+        above.push(nix::fcntl::fcntl(descriptor.as_fd(), arg)?);
+    }
+    std::mem::forget(kept);
+    let mut moved = Vec::new();
+    for (target, source) in (3..).zip(above) {
+        // SAFETY: nothing in this child uses a descriptor above 2, and no owner of one is dropped.
+        nix::Error::result(unsafe { libc::dup2(source, target) })?;
+        // SAFETY: dup2 has just made it, and nothing else owns it.
+        moved.push(unsafe { OwnedFd::from_raw_fd(target) });
+    }
+    let first = 3 + u32::try_from(moved.len()).unwrap_or(0);
+    // SAFETY: as above.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    Ok(moved)
+}
+
+/// Every socket that this process was started with, besides its standard streams.
+///
+/// Once, at the start of a role, before anything else opens a descriptor.
+pub(crate) fn inherited_sockets() -> Vec<OwnedFd> {
+    (3..HIGHEST_INHERITED)
+        .filter_map(|fd| {
+            let descriptor = inherited(fd).ok()?;
+            let mode = nix::sys::stat::fstat(&descriptor).map_or(0, |stat| stat.st_mode);
+            if mode & libc::S_IFMT == libc::S_IFSOCK {
+                return Some(descriptor);
+            }
+            // Nobody's business here: it stays open.
+            std::mem::forget(descriptor);
+            None
+        })
+        .collect()
 }
 
 /// The descriptor with number `fd`, inherited from the parent.

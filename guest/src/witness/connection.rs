@@ -1,21 +1,36 @@
 //! What arrives at a witness: a connection's bytes, a datagram.
 
-use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
 
-use claude_bottle_protocol::witness::Sighting;
+use claude_bottle_protocol::witness::{Service, Sighting};
 use claude_bottle_protocol::{Nonce, nonce};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
 };
 
+use super::resolver::Resolver;
+use crate::dns;
+
 /// How many bytes of a connection are searched for nonces; the rest is read and forgotten.
 const SEARCHED: usize = 256 * 1024;
+/// The longest query over TCP that is answered, its length included.
+const LONGEST_QUERY: usize = 514;
 
-/// An accepted connection.
+/// A stream of bytes in both directions.
+pub(crate) trait Stream: Read + Write + AsFd {}
+
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+/// An accepted connection, which never blocks.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+    service: Service,
+    /// What a resolver has read of a query that is not there as a whole.
+    query: Vec<u8>,
     /// When it was accepted, and from whom.
     pub(crate) sighting: Sighting,
     /// The end of what was read, in case a nonce was cut in two.
@@ -25,20 +40,21 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub(crate) fn new(stream: TcpStream, sighting: Sighting) -> Self {
-        // A failure shows as a blocking read of bytes that are there.
-        let _ = stream.set_nonblocking(true);
-        Self { stream, sighting, tail: Vec::new(), searched: 0 }
+    pub(crate) fn new(stream: Box<dyn Stream>, service: Service, sighting: Sighting) -> Self {
+        Self { stream, service, query: Vec::new(), sighting, tail: Vec::new(), searched: 0 }
     }
 
-    /// Reads what is there and answers each nonce with itself. False: the connection has ended.
-    pub(crate) fn hear(&mut self) -> (Vec<Nonce>, bool) {
+    /// Reads what is there and answers it. False: the connection has ended.
+    pub(crate) fn hear(&mut self, resolver: &mut Resolver) -> (Vec<Nonce>, bool) {
         let mut nonces = Vec::new();
         let mut buffer = [0; 16 * 1024];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return (nonces, false),
-                Ok(length) => self.search(&buffer[..length], &mut nonces),
+                Ok(length) => {
+                    let asks = self.resolve(&buffer[..length], resolver);
+                    self.search(&buffer[..length], !asks, &mut nonces);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (nonces, true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return (nonces, false),
@@ -46,7 +62,27 @@ impl Connection {
         }
     }
 
-    fn search(&mut self, bytes: &[u8], nonces: &mut Vec<Nonce>) {
+    /// Answers a query; false if these bytes are none. A query's length comes first, and fits into the second byte:
+    /// no text begins like that.
+    fn resolve(&mut self, bytes: &[u8], resolver: &mut Resolver) -> bool {
+        let begins = self.query.first().or(bytes.first()) == Some(&0);
+        if self.service != Service::Resolver || !begins {
+            return false;
+        }
+        self.query.extend_from_slice(&bytes[..bytes.len().min(LONGEST_QUERY)]);
+        if let Some(message) = dns::unframed(&self.query) {
+            let whole = 2 + message.len();
+            if let Some(answer) = resolver.answer(message) {
+                // The client may be gone.
+                let _ = self.stream.write_all(&dns::framed(&answer));
+            }
+            self.query.drain(..whole);
+        }
+        self.query.truncate(LONGEST_QUERY);
+        true
+    }
+
+    fn search(&mut self, bytes: &[u8], echo: bool, nonces: &mut Vec<Nonce>) {
         if self.searched > SEARCHED {
             return;
         }
@@ -54,8 +90,10 @@ impl Connection {
         let mut text = std::mem::take(&mut self.tail);
         text.extend_from_slice(bytes);
         for nonce in Nonce::scan(&text) {
-            // The client may be gone; what it sent has been seen all the same.
-            let _ = self.stream.write_all(format!("{nonce}\n").as_bytes());
+            if echo {
+                // The client may be gone; what it sent has been seen all the same.
+                let _ = self.stream.write_all(format!("{nonce}\n").as_bytes());
+            }
             nonces.push(nonce);
         }
         // One byte short of a nonce: a whole one is never reported twice.

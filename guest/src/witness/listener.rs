@@ -2,8 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
-use claude_bottle_protocol::witness::{Listener, Transport};
+use claude_bottle_protocol::witness::{
+    Listener, Service, Transport, UnixListener as Wanted, UnixName,
+};
 use nix::sys::socket::sockopt::{
     Ipv4PacketInfo, Ipv6RecvPacketInfo, Ipv6V6Only, RcvBuf, ReuseAddr,
 };
@@ -20,10 +24,12 @@ pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// Accepts connections.
-    Tcp(TcpListener),
-    /// Receives datagrams.
-    Udp(UdpSocket),
+    /// Accepts connections, and answers them like this.
+    Tcp(TcpListener, Service),
+    /// Receives datagrams, and answers them like this.
+    Udp(UdpSocket, Service),
+    /// Accepts connections over a Unix socket.
+    Unix(UnixListener),
     /// Sees what has no port.
     Raw(Raw),
 }
@@ -33,36 +39,54 @@ impl Socket {
     ///
     /// A wildcard IPv6 address takes IPv4 as well (`IPV6_V6ONLY` off); a literal one takes only itself.
     pub(crate) fn open(wanted: &Listener) -> Result<Self, Failure> {
-        let Listener { transport, address, .. } = wanted;
+        let Listener { transport, address, service, .. } = wanted;
         let what = || format!("listen on {transport} {address}");
+        if matches!(transport, Transport::Icmp | Transport::Packet) {
+            return Raw::open(*transport, *address).doing(what).map(Self::Raw);
+        }
+        let is_udp = is_udp(wanted)?;
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::Inet,
             SocketAddr::V6(_) => AddressFamily::Inet6,
         };
-        let kind = match transport {
-            Transport::Tcp => SockType::Stream,
-            Transport::Udp => SockType::Datagram,
-            Transport::Icmp | Transport::Packet => {
-                return Raw::open(*transport, *address).doing(what).map(Self::Raw);
-            }
-        };
+        let kind = if is_udp { SockType::Datagram } else { SockType::Stream };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(family, kind, flags, None).doing(what)?;
         if address.is_ipv6() {
             setsockopt(&fd, Ipv6V6Only, &!address.ip().is_unspecified()).doing(what)?;
         }
-        match transport {
-            Transport::Udp => Self::prepare_udp(&fd, *address).doing(what)?,
-            _ => setsockopt(&fd, ReuseAddr, &true).doing(what)?,
+        if is_udp {
+            Self::prepare_udp(&fd, *address).doing(what)?;
+        } else {
+            setsockopt(&fd, ReuseAddr, &true).doing(what)?;
         }
         bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(*address)).doing(what)?;
-        Ok(match transport {
-            Transport::Udp => Self::Udp(fd.into()),
-            _ => {
-                listen(&fd, Backlog::MAXCONN).doing(what)?;
-                Self::Tcp(fd.into())
+        if is_udp {
+            return Ok(Self::Udp(fd.into(), *service));
+        }
+        listen(&fd, Backlog::MAXCONN).doing(what)?;
+        Ok(Self::Tcp(fd.into(), *service))
+    }
+
+    /// Opens a Unix socket, in the caller's current net and mount namespaces.
+    pub(crate) fn open_unix(wanted: &Wanted) -> Result<Self, Failure> {
+        let what = || format!("listen on {}", wanted.name);
+        let listener = match &wanted.name {
+            UnixName::Abstract(name) => {
+                UnixAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name))
             }
-        })
+            UnixName::Path(path) => UnixListener::bind(path),
+        }
+        .doing(what)?;
+        listener.set_nonblocking(true).doing(what)?;
+        Ok(Self::Unix(listener))
+    }
+
+    /// Takes over a Unix socket that was opened elsewhere as `wanted` says.
+    pub(crate) fn adopt_unix(wanted: &Wanted, descriptor: OwnedFd) -> Result<Self, Failure> {
+        let listener = UnixListener::from(descriptor);
+        listener.set_nonblocking(true).doing(|| format!("take over {}", wanted.name))?;
+        Ok(Self::Unix(listener))
     }
 
     /// Answers must leave from the address that the datagram was sent to, hence the packet information.
@@ -79,42 +103,46 @@ impl Socket {
     /// Takes over a socket that was opened elsewhere as `wanted` says.
     pub(crate) fn adopt(wanted: &Listener, descriptor: OwnedFd) -> Result<Self, Failure> {
         let what = || format!("take over {} {}", wanted.transport, wanted.address);
-        Ok(match wanted.transport {
-            Transport::Tcp => {
-                let listener = TcpListener::from(descriptor);
-                listener.set_nonblocking(true).doing(what)?;
-                Self::Tcp(listener)
-            }
-            Transport::Udp => {
-                let socket = UdpSocket::from(descriptor);
-                socket.set_nonblocking(true).doing(what)?;
-                Self::Udp(socket)
-            }
-            Transport::Icmp | Transport::Packet => {
-                return Err(Failure::new(format!(
-                    "{}: only TCP and UDP are opened elsewhere",
-                    what()
-                )));
-            }
-        })
+        if is_udp(wanted)? {
+            let socket = UdpSocket::from(descriptor);
+            socket.set_nonblocking(true).doing(what)?;
+            return Ok(Self::Udp(socket, wanted.service));
+        }
+        let listener = TcpListener::from(descriptor);
+        listener.set_nonblocking(true).doing(what)?;
+        Ok(Self::Tcp(listener, wanted.service))
     }
 
-    /// The address it is bound to, port known.
-    pub(crate) fn address(&self) -> Result<SocketAddr, Failure> {
+    /// The address it is bound to, port known; none for a Unix socket.
+    pub(crate) fn address(&self) -> Result<Option<SocketAddr>, Failure> {
         match self {
-            Self::Tcp(listener) => listener.local_addr(),
-            Self::Udp(socket) => socket.local_addr(),
-            Self::Raw(socket) => Ok(socket.address()),
+            Self::Tcp(listener, _) => listener.local_addr().map(Some),
+            Self::Udp(socket, _) => socket.local_addr().map(Some),
+            Self::Unix(_) => Ok(None),
+            Self::Raw(socket) => Ok(Some(socket.address())),
         }
         .doing(|| "read a listener's address".into())
+    }
+}
+
+/// Whether UDP is wanted, and not TCP.
+fn is_udp(wanted: &Listener) -> Result<bool, Failure> {
+    match wanted.transport {
+        Transport::Tcp => Ok(false),
+        Transport::Udp => Ok(true),
+        Transport::Icmp | Transport::Packet => {
+            Err(Failure::new("take over a raw socket: only TCP and UDP are opened elsewhere"))
+        }
+        Transport::Unix => Err(Failure::new("listen on a Unix socket at an internet address")),
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Udp(socket) => socket.as_fd(),
+            Self::Tcp(listener, _) => listener.as_fd(),
+            Self::Udp(socket, _) => socket.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
             Self::Raw(socket) => socket.as_fd(),
         }
     }

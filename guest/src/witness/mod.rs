@@ -6,20 +6,23 @@
 mod connection;
 pub(crate) mod listener;
 pub(crate) mod raw;
+mod resolver;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::witness::{Event, Lost, Order, Sighting};
+use claude_bottle_protocol::witness::{Event, Lost, Order, Service, Sighting};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::connection::Connection;
+use self::connection::{Connection, Stream};
 use self::listener::Socket;
+use self::resolver::Resolver;
 use crate::sys::drops;
 
 /// The most connections that are open at once; one more is closed unread and counted as lost.
@@ -38,6 +41,7 @@ struct Witness {
     next_connection: u64,
     /// Connections that the witness itself turned away, per listener.
     turned_away: BTreeMap<u32, u64>,
+    resolver: Resolver,
     /// How often each nonce came to a datagram listener.
     heard: BTreeMap<(u32, Nonce), u32>,
     out: io::Stdout,
@@ -51,6 +55,7 @@ pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
         connections: BTreeMap::new(),
         next_connection: 0,
         turned_away: BTreeMap::new(),
+        resolver: Resolver::default(),
         heard: BTreeMap::new(),
         out: io::stdout(),
     };
@@ -66,7 +71,7 @@ pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
 impl Witness {
     fn run(&mut self) -> io::Result<()> {
         for (id, socket) in &self.sockets {
-            let address = socket.address().map_err(io::Error::other)?;
+            let Some(address) = socket.address().map_err(io::Error::other)? else { continue };
             report(&mut self.out, &Event::Listening { listener: *id, address })?;
         }
         let mut orders = Vec::new();
@@ -130,16 +135,23 @@ impl Witness {
     fn arrivals(&mut self, index: usize) -> io::Result<()> {
         let (id, socket) = &self.sockets[index];
         match socket {
-            Socket::Tcp(listener) => {
-                let (id, accepted) = (*id, accept_all(listener));
+            Socket::Tcp(listener, service) => {
+                let (id, service, accepted) = (*id, *service, accept_all(listener));
                 for (stream, peer) in accepted {
-                    self.accepted(id, stream, peer)?;
+                    self.accepted(id, service, stream, Some(peer))?;
                 }
                 Ok(())
             }
-            Socket::Udp(socket) => {
-                let (id, socket) = (*id, socket.try_clone()?);
-                self.datagrams(id, &socket)
+            Socket::Udp(socket, service) => {
+                let (id, service, socket) = (*id, *service, socket.try_clone()?);
+                self.datagrams(id, service, &socket)
+            }
+            Socket::Unix(listener) => {
+                let (id, accepted) = (*id, accept_all_unix(listener));
+                for stream in accepted {
+                    self.accepted(id, Service::Echo, stream, None)?;
+                }
+                Ok(())
             }
             Socket::Raw(socket) => {
                 for (nonce, peer) in socket.hear() {
@@ -155,8 +167,9 @@ impl Witness {
     fn accepted(
         &mut self,
         listener: u32,
-        stream: std::net::TcpStream,
-        peer: SocketAddr,
+        service: Service,
+        stream: Box<dyn Stream>,
+        peer: Option<SocketAddr>,
     ) -> io::Result<()> {
         let sighting = self.sighting(listener, peer);
         let connection = self.next_connection;
@@ -166,7 +179,7 @@ impl Witness {
             *self.turned_away.entry(listener).or_default() += 1;
             return Ok(());
         }
-        self.connections.insert(connection, Connection::new(stream, sighting));
+        self.connections.insert(connection, Connection::new(stream, service, sighting));
         // What came with the handshake is there already.
         self.hear(connection)
     }
@@ -174,7 +187,7 @@ impl Witness {
     /// Reads what a connection has sent; forgets it at its end.
     fn hear(&mut self, id: u64) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
-        let (nonces, open) = connection.hear();
+        let (nonces, open) = connection.hear(&mut self.resolver);
         let (listener, peer) = (connection.sighting.listener, connection.sighting.peer);
         for nonce in nonces {
             let at_us = micros(self.started);
@@ -187,28 +200,37 @@ impl Witness {
         Ok(())
     }
 
-    fn datagrams(&mut self, listener: u32, socket: &UdpSocket) -> io::Result<()> {
+    fn datagrams(&mut self, listener: u32, service: Service, socket: &UdpSocket) -> io::Result<()> {
         let mut buffer = vec![0; DATAGRAM];
         // An error reported here belongs to an answer that came back as unreachable; the next read goes on.
         while let Ok(received) = connection::receive_datagram(socket, &mut buffer) {
             let payload = &buffer[..received.length];
+            let answer = match service {
+                Service::Resolver => self.resolver.answer(payload),
+                Service::Echo => None,
+            };
             for nonce in Nonce::scan(payload).collect::<Vec<_>>() {
                 let times = self.heard.entry((listener, nonce.clone())).or_default();
                 *times += 1;
                 if *times > REPEATS {
                     continue;
                 }
-                let sighting = self.sighting(listener, received.peer);
+                let sighting = self.sighting(listener, Some(received.peer));
                 let event = Event::Saw { sighting, nonce: nonce.clone(), connection: None };
                 report(&mut self.out, &event)?;
-                received.answer(socket, nonce.as_str().as_bytes());
+                if answer.is_none() {
+                    received.answer(socket, nonce.as_str().as_bytes());
+                }
+            }
+            if let Some(answer) = answer {
+                received.answer(socket, &answer);
             }
         }
         Ok(())
     }
 
-    fn sighting(&self, listener: u32, peer: SocketAddr) -> Sighting {
-        Sighting { listener, peer: Some(peer), at_us: micros(self.started) }
+    fn sighting(&self, listener: u32, peer: Option<SocketAddr>) -> Sighting {
+        Sighting { listener, peer, at_us: micros(self.started) }
     }
 }
 
@@ -225,9 +247,25 @@ fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
     PollFd::new(fd, PollFlags::POLLIN)
 }
 
-fn accept_all(listener: &TcpListener) -> Vec<(std::net::TcpStream, SocketAddr)> {
+fn accept_all(listener: &TcpListener) -> Vec<(Box<dyn Stream>, SocketAddr)> {
     // An error other than "none left" is a connection that is gone again; the next poll goes on.
-    std::iter::from_fn(|| listener.accept().ok()).collect()
+    std::iter::from_fn(|| listener.accept().ok())
+        .map(|(stream, peer)| {
+            // A failure shows as a blocking read of bytes that are there.
+            let _ = stream.set_nonblocking(true);
+            (Box::new(stream) as Box<dyn Stream>, peer)
+        })
+        .collect()
+}
+
+/// Of a Unix socket's client there is no address to tell.
+fn accept_all_unix(listener: &UnixListener) -> Vec<Box<dyn Stream>> {
+    std::iter::from_fn(|| listener.accept().ok())
+        .map(|(stream, _)| {
+            let _ = stream.set_nonblocking(true);
+            Box::new(stream) as Box<dyn Stream>
+        })
+        .collect()
 }
 
 fn report(out: &mut io::Stdout, event: &Event) -> io::Result<()> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claude_bottle_protocol::helper::{Process, REAL};
 use claude_bottle_protocol::prober::{Batch, Fuse};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::helper::{Built, Helper, HelperError, complaint};
+use super::helper::{Helper, HelperError, complaint};
 use super::real::{RealLoopback, Share};
 use super::world::{self, World, net};
 use super::{Arena, LaunchError, NAME};
@@ -50,6 +50,7 @@ struct NamespaceLab {
     bottle_net: String,
     /// The init's end of its standard input and output; it idles as long as they are open.
     _bundle: UnixStream,
+    _forwarders: Vec<UnixStream>,
 }
 
 impl NamespaceArena {
@@ -75,12 +76,26 @@ impl NamespaceArena {
         let ending = Arc::clone(&helper);
         teardown.push("the namespaces", move || async move { ending.end().await });
 
-        let (Built { inodes, listening }, witness) =
+        let (built, witness) =
             helper.build(&world.lab, adopted).await.map_err(failed("the lab does not stand"))?;
         let (events, orders) = witness.stdio.into_split();
         let init = Process::Init { net: net::BUNDLE.into(), env: bundle_environment() };
         let bottle = Process::Bottle(world.bottle.clone());
         let bundle = helper.start(init).await.map_err(failed("the bundle does not start"))?;
+        let mut forwarders = Vec::new();
+        for forwarder in &world.forwarders {
+            let started = helper.start(Process::Forwarder(forwarder.clone())).await;
+            let mut started = started.map_err(failed("the resolver does not start"))?;
+            let mut listens = [0];
+            if let Err(error) = started.stdio.read_exact(&mut listens).await {
+                let said = complaint(started.stderr).await;
+                let source: Box<dyn std::error::Error + Send + Sync> =
+                    if said.is_empty() { error.into() } else { said.into() };
+                let step = "the resolver does not listen".into();
+                return Err(LaunchError { backend: NAME, step, source });
+            }
+            forwarders.push(started.stdio);
+        }
         let started = helper.start(bottle).await.map_err(failed("the bottle does not start"))?;
         let (output, input) = started.stdio.into_split();
         let session = match Session::open(output, input, HANDSHAKE).await {
@@ -98,11 +113,12 @@ impl NamespaceArena {
             bottle: NamespaceBottle { name, session, helper: Arc::clone(&helper), id: started.id },
             lab: NamespaceLab {
                 witness: Witness::new(events, orders),
-                sites: world.sites(&listening),
-                inodes,
+                sites: world.sites(&built),
+                inodes: built.inodes,
                 bottle_net: world.bottle.net,
                 helper,
                 _bundle: bundle.stdio,
+                _forwarders: forwarders,
             },
             teardown,
             _share: share,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, Reply, Request};
+use claude_bottle_protocol::prober::SocketFile;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown,
     socketpair,
@@ -81,6 +82,10 @@ pub(super) struct Built {
     pub(super) inodes: BTreeMap<String, u64>,
     /// Each listener's address.
     pub(super) listening: BTreeMap<u32, SocketAddr>,
+    /// Which file each Unix socket with a path is.
+    pub(super) files: BTreeMap<u32, SocketFile>,
+    /// The cookies of the net namespaces.
+    pub(super) cookies: Vec<u64>,
 }
 
 impl Helper {
@@ -125,8 +130,10 @@ impl Helper {
         let (started, streams) = streams(0)?;
         let descriptors: Vec<_> = streams.into_iter().chain(adopted).collect();
         match self.ask(&Request::Build { lab: lab.clone() }, &descriptors).await? {
-            Reply::Built { inodes, listening } => {
-                Ok((Built { inodes, listening: listening.into_iter().collect() }, started))
+            Reply::Built { inodes, listening, files, cookies } => {
+                let listening = listening.into_iter().collect();
+                let files = files.into_iter().collect();
+                Ok((Built { inodes, listening, files, cookies }, started))
             }
             other => Err(unexpected(&other)),
         }

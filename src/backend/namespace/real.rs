@@ -154,8 +154,10 @@ fn open(transport: Transport, address: SocketAddr) -> io::Result<(OwnedFd, Socke
             let address = socket.local_addr()?;
             Ok((socket.into(), address))
         }
-        // Raw sockets are for the lab's own net namespaces alone.
-        Transport::Icmp | Transport::Packet => Err(io::ErrorKind::Unsupported.into()),
+        // Raw sockets are for the lab's own net namespaces alone, and Unix ones have no such address.
+        Transport::Icmp | Transport::Packet | Transport::Unix => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
 }
 

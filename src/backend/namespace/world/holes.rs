@@ -2,12 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-use claude_bottle_protocol::helper::REAL;
+use claude_bottle_protocol::helper::{Forwarder, LeftOpen, Mount, REAL};
+use claude_bottle_protocol::witness::Transport;
 
 use super::wires::{address, link, route};
-use super::{World, map, net};
+use super::{World, map, net, sockets};
 use crate::breach::Breach;
 use crate::probe::definition::Site;
+
+/// The port of DNS (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
 
 /// The breaches that this backend can make.
 pub(in super::super) const ALL: &[Breach] = &[
@@ -17,6 +21,11 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::NoNetworkNamespace,
     Breach::NoexecRoot,
     Breach::LinkToHost,
+    Breach::ForwardingResolver,
+    Breach::DockerSocketMounted,
+    Breach::SshAgentMounted,
+    Breach::DbusMounted,
+    Breach::DescriptorLeftOpen,
     Breach::NetAdmin,
     Breach::UserNamespaces,
     Breach::HostProcesses,
@@ -44,6 +53,24 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::NoNetworkNamespace => world.bottle.net = REAL.into(),
         Breach::NoexecRoot => world.bottle.executable = false,
         Breach::LinkToHost => link_to_host(world),
+        Breach::ForwardingResolver => forward_queries(world),
+        Breach::DockerSocketMounted => {
+            // As careful as many believe: a connection writes nothing to the file system.
+            show_socket(world, sockets::DOCKER, "/var/run/docker.sock");
+        }
+        Breach::SshAgentMounted => {
+            show_socket(world, sockets::SSH_AGENT, "/ssh-agent");
+            world.bottle.env.insert("SSH_AUTH_SOCK".into(), "/ssh-agent".into());
+        }
+        Breach::DbusMounted => {
+            show_socket(world, sockets::SESSION_BUS, "/run/user/1000/bus");
+            let address = "unix:path=/run/user/1000/bus";
+            world.bottle.env.insert("DBUS_SESSION_BUS_ADDRESS".into(), address.into());
+        }
+        Breach::DescriptorLeftOpen => {
+            let left = |transport| LeftOpen { net: net::HOST.into(), transport };
+            world.bottle.left_open = [Transport::Tcp, Transport::Udp].map(left).into();
+        }
         Breach::NetAdmin => world.bottle.capabilities = vec!["NET_ADMIN".into()],
         Breach::UserNamespaces => world.bottle.user_namespaces = true,
         Breach::HostProcesses => {
@@ -66,6 +93,25 @@ pub(super) fn make(world: &mut World, breach: Breach) {
             world.bottle.io_uring = true;
         }
     }
+}
+
+/// A resolver inside the bottle, at the address that Docker's has, which asks from the host's net namespace, as Docker's
+/// does: the bottle's routes do not matter to it (CVE-2024-29018).
+fn forward_queries(world: &mut World) {
+    let address = Ipv4Addr::new(127, 0, 0, 11);
+    world.bottle.nameservers = vec![address.into()];
+    world.forwarders.push(Forwarder {
+        listens_in: net::BOTTLE.into(),
+        listens_on: (address, DNS_PORT).into(),
+        asks_from: net::HOST.into(),
+        asks: (map::RESOLVERS[0], DNS_PORT).into(),
+    });
+}
+
+/// One of the host's sockets, mounted read-only.
+fn show_socket(world: &mut World, name: &str, target: &str) {
+    let (source, target) = (sockets::path(name), target.into());
+    world.bottle.mounts.push(Mount { source, target, writable: false });
 }
 
 fn keep_net_raw(world: &mut World) {

@@ -48,6 +48,8 @@ pub(super) const fn wire_v6(wire: u16, end: u16) -> IpAddr {
 
 /// The addresses of the internet's servers: a documentation address (RFC 5737), and two that everybody knows.
 pub(super) const INTERNET: &[IpAddr] = &[v4(203, 0, 113, 10), v4(1, 1, 1, 1), v4(8, 8, 8, 8)];
+/// The canary resolver's address (RFC 5737), and those of two that everybody knows.
+pub(super) const RESOLVERS: &[IpAddr] = &[v4(203, 0, 113, 53), v4(1, 1, 1, 1), v4(8, 8, 8, 8)];
 /// Theirs in IPv6: a documentation address (RFC 3849), and one that everybody knows.
 pub(super) const INTERNET_V6: &[IpAddr] =
     &[v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10]), v6([0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111])];

@@ -13,6 +13,7 @@
 mod holes;
 mod map;
 mod posts;
+mod sockets;
 mod topology;
 mod wires;
 
@@ -20,12 +21,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use claude_bottle_protocol::helper::{Bottle, Lab, Net, Placed};
+use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab, Net, Placed};
 use claude_bottle_protocol::witness::Listener;
 
 pub(super) use self::holes::ALL as BREACHES;
 pub(super) use self::posts::DISCARD_PORT;
 use self::posts::{Post, Posts, Stand};
+use self::sockets::Sockets;
+use super::helper::Built;
 use super::real::{Absent, RealLoopback};
 use crate::breach::Breach;
 use crate::lab::{Inbound, Listening, Sites};
@@ -47,7 +50,10 @@ pub(super) struct World {
     pub(super) lab: Lab,
     /// The bottle's walls.
     pub(super) bottle: Bottle,
+    /// Resolvers that hand on what they are asked: none in a sound world.
+    pub(super) forwarders: Vec<Forwarder>,
     posts: Posts,
+    sockets: Sockets,
     absent: Vec<Absent>,
 }
 
@@ -55,7 +61,8 @@ impl World {
     /// The world around a sound bottle, or one with the hole that `breach` makes.
     pub(super) fn plan(name: &str, breach: Option<Breach>) -> Self {
         let (lab, bottle, posts) = (wires::lay(), walls(name), Posts::sound());
-        let mut world = Self { lab, bottle, posts, absent: Vec::new() };
+        let (forwarders, sockets, absent) = (Vec::new(), Sockets::sound(), Vec::new());
+        let mut world = Self { lab, bottle, forwarders, posts, sockets, absent };
         if let Some(breach) = breach {
             holes::make(&mut world, breach);
         }
@@ -65,10 +72,12 @@ impl World {
             same_port: *same_port,
         };
         world.lab.listeners = world.posts.0.iter().map(placed).collect();
+        world.lab.sockets = world.sockets.placed();
+        world.lab.folder = Some(sockets::FOLDER.into());
         world
     }
 
-    /// Adds the listeners on the real loopback; their descriptors go to the witness.
+    /// Adds the listeners on the real loopback, and opens a Unix socket beside them; their descriptors go to the witness.
     pub(super) fn adopt(&mut self, real: RealLoopback) -> Vec<OwnedFd> {
         self.absent = real.absent;
         let mut descriptors = Vec::new();
@@ -76,25 +85,32 @@ impl World {
             self.lab.adopted.push(self.posts.adopt(&opened));
             descriptors.push(opened.descriptor);
         }
+        if let Some((listener, descriptor)) = self.sockets.open_real() {
+            self.lab.adopted_sockets.push(listener);
+            descriptors.push(descriptor);
+        }
         descriptors
     }
 
     /// The sites, now that the listeners' addresses are known.
-    pub(super) fn sites(&self, listening: &BTreeMap<u32, SocketAddr>) -> Sites {
+    pub(super) fn sites(&self, built: &Built) -> Sites {
         let mut sites = Sites::default();
+        sites.namespaces.clone_from(&built.cookies);
+        self.sockets.stand(&built.files, &mut sites);
         for Post { listener, stands, .. } in &self.posts.0 {
-            let Listener { id, transport, address } = *listener;
-            let address = listening.get(&id).copied().unwrap_or(address);
-            for Stand { site, port, dialled_as, control, control_dials } in stands {
+            let Listener { id, transport, address, .. } = *listener;
+            let address = built.listening.get(&id).copied().unwrap_or(address);
+            for Stand { site, port, dialled_as, control, control_dials, service } in stands {
                 let listening = Listening {
                     key: 0,
                     id,
                     name: format!("{site} {transport}/{port}"),
                     transport,
-                    address,
+                    address: address.into(),
+                    service: *service,
                     dialled_as: dialled_as.clone(),
                     control: (*control).to_owned(),
-                    control_dials: SocketAddr::new(*control_dials, address.port()),
+                    control_dials: SocketAddr::new(*control_dials, address.port()).into(),
                 };
                 sites.add(*site, port, transport, listening);
             }
@@ -131,5 +147,7 @@ fn walls(name: &str) -> Bottle {
         io_uring: false,
         user_namespaces: false,
         capabilities: Vec::new(),
+        nameservers: Vec::new(),
+        left_open: Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use claude_bottle_protocol::helper::REAL;
-use claude_bottle_protocol::witness::{Listener, Transport};
+use claude_bottle_protocol::witness::{Listener, Service, Transport};
 
 use super::{map, net};
 use crate::backend::namespace::real::Opened;
@@ -23,6 +23,10 @@ const ARP: u16 = 0x0806;
 const WORLD_PORTS: &[u16] = &[22, 25, 53, 80, 123, 443, 853, 8443];
 /// The port of the neighbour's service.
 const NEIGHBOUR_PORT: u16 = 8080;
+/// Where resolvers are asked, by what name that port goes, and what answers there. Over TLS and HTTPS the nonce alone
+/// will do.
+const RESOLVES: &[(u16, &str, Service)] =
+    &[(53, "dns", Service::Resolver), (853, "dot", Service::Echo), (443, "doh", Service::Echo)];
 
 /// All of an interface's addresses, in both families.
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -57,12 +61,20 @@ pub(super) struct Stand {
     pub(super) control: &'static str,
     /// The address that its controls dial.
     pub(super) control_dials: IpAddr,
+    /// What its controls ask for.
+    pub(super) service: Service,
 }
 
 impl Stand {
     fn new(site: Site, port: impl Into<String>) -> Self {
         let (dialled_as, control_dials) = (Vec::new(), ONE);
-        Self { site, port: port.into(), dialled_as, control: net::HOST, control_dials }
+        let (port, service) = (port.into(), Service::Echo);
+        Self { site, port, dialled_as, control: net::HOST, control_dials, service }
+    }
+
+    /// Controls ask for `service`.
+    fn serves(self, service: Service) -> Self {
+        Self { service, ..self }
     }
 
     /// Dialled as any of `addresses`; one control for all.
@@ -147,7 +159,16 @@ impl Posts {
             stands.extend(stand(Site::PrivateRanges).each(net::HOST, map::PRIVATE));
             stands.extend(stand(Site::Nat64).each(net::HOST, map::NAT64));
             stands.extend(stand(Site::Metadata).each(net::HOST, map::METADATA));
+            if let Some((_, name, service)) =
+                RESOLVES.iter().find(|(resolves, ..)| resolves == port)
+            {
+                let stand = Stand::new(Site::Resolver, *name).serves(*service);
+                stands.extend(stand.each(net::HOST, map::RESOLVERS));
+            }
             self.both(net::WORLD, ANY, *port, &stands);
+        }
+        for post in self.of(Site::Resolver, "dns") {
+            post.listener.service = Service::Resolver;
         }
     }
 
@@ -166,7 +187,7 @@ impl Posts {
         stands: Vec<Stand>,
     ) -> u32 {
         let id = u32::try_from(self.0.len()).expect("a few dozen listeners");
-        let listener = Listener { id, transport, address };
+        let listener = Listener { id, transport, address, service: Service::Echo };
         let has_ports = matches!(transport, Transport::Tcp | Transport::Udp);
         let same_port = (has_ports && address.port() == 0).then_some(0);
         self.0.push(Post { net, listener, same_port, stands });

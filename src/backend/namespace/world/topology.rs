@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use claude_bottle_protocol::helper::{Lab, REAL};
+use claude_bottle_protocol::prober::SocketFile;
 use claude_bottle_protocol::witness::{Listener, Transport};
 
 use super::posts::DISCARD_PORT;
 use super::{Post, World, net};
+use crate::backend::namespace::helper::Built;
 use crate::backend::namespace::real;
 use crate::breach::Breach;
 use crate::expected::{Process, Topology};
@@ -45,12 +47,19 @@ impl World {
                 }
             }
         }
+        world.lab.adopted_sockets.push(world.sockets.real().clone());
+        // Which files they are does not matter, as long as each is another one.
+        let sockets = world.lab.sockets.iter().map(|placed| placed.listener.id);
+        let file = |id: u32| (id, SocketFile { device: 0, inode: id.into() });
+        let files = sockets.map(file).collect();
+        let built = Built { inodes: BTreeMap::new(), listening, files, cookies: Vec::new() };
         let allowed = world.posts.0.iter().filter(|post| is_allowed(post));
         Topology {
             allowed: allowed.map(|post| post.listener.id).collect(),
-            sites: world.sites(&listening),
-            bottle: world.bottle,
+            sites: world.sites(&built),
+            forwarders: world.forwarders,
             inbound: Some(super::inbound()),
+            bottle: world.bottle,
             host: net::HOST.into(),
             processes: processes(&world.lab),
             lab: world.lab,

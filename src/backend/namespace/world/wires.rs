@@ -85,6 +85,7 @@ fn world() -> Net {
     let servers = [map::INTERNET, map::INTERNET_V6, map::PRIVATE, map::NAT64, map::METADATA];
     let mut addresses =
         vec![address("lan0", map::WORLD_LAN, 24), address("lan0", wire_v6(2, 1), 64)];
+    addresses.push(address("lo", map::RESOLVERS[0], map::bits(map::RESOLVERS[0])));
     addresses.extend(servers.into_iter().flatten().map(|ip| address("lo", *ip, map::bits(*ip))));
     let to_bridge = |bridge: &(IpAddr, u8)| route(*bridge, Some(map::HOST_LAN), "lan0");
     let mut routes: Vec<_> = map::BRIDGES.iter().map(to_bridge).collect();
