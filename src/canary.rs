@@ -1,6 +1,6 @@
 //! Canaries: checks that something which this project relies on, and does not make, still is what it was.
 //!
-//! One file in `canaries/` is one canary; its `[check]` has a `kind`, and each kind is one table of [`parse`] and one
+//! One file in `canaries/` is one canary; its `[check]` has a `kind`, and each kind is one table of `parse` and one
 //! module that carries it out:
 //!
 //! | kind | what it checks |

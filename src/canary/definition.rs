@@ -61,7 +61,7 @@ pub struct Tool {
 pub struct Says {
     /// The arguments; `--version` unless others are written.
     pub args: Vec<String>,
-    /// The line with the version, `{version}` in its place: see [`version_in`](super::tool::version_in).
+    /// The line with the version, `{version}` in its place, which stands for numbers with dots between them.
     pub line: String,
 }
 

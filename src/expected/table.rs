@@ -13,6 +13,7 @@ use crate::lab::Listening;
 use crate::probe::attempt::{self, Means, Planned};
 use crate::probe::definition::Probe;
 use crate::probe::outcome::RunOutcome;
+use crate::probe::verdict::Verdict;
 
 /// Why nothing can be told of what the prober does.
 const CANNOT_RUN: &str = "the prober cannot run: no file in the bottle can be executed";
@@ -36,6 +37,8 @@ struct Cell {
 pub struct Comparison {
     /// A row per attempt, in the order of the run.
     pub rows: Vec<Row>,
+    /// Why there were none of a probe, where the run says so: no bottle could be launched.
+    pub trouble: Option<String>,
 }
 
 /// One attempt: expected and seen.
@@ -117,7 +120,11 @@ impl Table {
                 agrees: false,
             }));
         }
-        Comparison { rows }
+        let trouble = run.probes.iter().find_map(|probe| match &probe.verdict {
+            Verdict::Inconclusive { why } if probe.attempts.is_empty() => Some(why.clone()),
+            _ => None,
+        });
+        Comparison { rows, trouble }
     }
 }
 

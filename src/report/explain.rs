@@ -34,6 +34,9 @@ pub fn render_explained(all: &[Explained], style: Style) -> String {
             None => format!("{}, sound", one.backend),
         };
         page.line(0, 2, words(0, Hue::Heading, &clean(&under)));
+        if let Some(trouble) = &one.comparison.trouble {
+            page.line(2, 4, words(0, Hue::Bad, &format!("✗ {}", clean(trouble))));
+        }
         rows(&mut page, &one.comparison, style);
     }
     page.gap();
@@ -134,7 +137,7 @@ mod tests {
         Explained {
             backend: "namespace".to_owned(),
             breach: Some("link-to-host".to_owned()),
-            comparison: Comparison { rows },
+            comparison: Comparison { rows, trouble: Some("no bottle".to_owned()) },
         }
     }
 
@@ -146,7 +149,8 @@ mod tests {
 
     #[test]
     fn nothing_is_not_as_expected() {
-        let none = Explained { comparison: Comparison { rows: Vec::new() }, ..explained() };
+        let none =
+            Explained { comparison: Comparison { rows: Vec::new(), trouble: None }, ..explained() };
         let text = render_explained(&[none], Style::default());
         assert!(text.ends_with("nothing was tried\n"), "{text}");
     }
