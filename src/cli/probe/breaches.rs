@@ -11,7 +11,8 @@ use crate::breach::Breach;
 use crate::cli::{Colour, print};
 use crate::nearest::nearest;
 use crate::probe::flip;
-use crate::probe::outcome::RunOutcome;
+use crate::probe::outcome::{ProbeOutcome, RunOutcome};
+use crate::probe::verdict::Verdict;
 use crate::report::breaches::{BreachMatrix, BreachRow, Cell, render_breaches};
 use crate::report::progress::Progress;
 use crate::report::terminal;
@@ -84,7 +85,11 @@ fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Vec<Breach>> 
 
 fn row(outcome: &RunOutcome, breach: Breach, selection: &Selection) -> BreachRow {
     let declared = flip::declared(selection.probes(), breach, &outcome.backend);
-    let cells = outcome.probes.iter().map(|probe| Cell {
+    // One that is not tried on this backend has nothing to prove here, unless it says so.
+    let counts = |probe: &&ProbeOutcome| {
+        !matches!(probe.verdict, Verdict::Skipped { .. }) || declared.contains(&probe.name)
+    };
+    let cells = outcome.probes.iter().filter(counts).map(|probe| Cell {
         probe: probe.name.clone(),
         expected_flip: declared.contains(&probe.name),
         flipped: flip::has_flipped(probe),
