@@ -64,7 +64,7 @@ pub struct LaunchError {
 pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
     match name {
         #[cfg(target_os = "linux")]
-        "namespace" => Some(Box::new(namespace::Namespace)),
+        "namespace" => Some(Box::new(namespace::Namespace::default())),
         _ => None,
     }
 }

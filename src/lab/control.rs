@@ -1,6 +1,6 @@
 //! Talking to a prober, in a bottle or at a control's place: one batch in, its lines out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,11 +9,15 @@ use claude_bottle_protocol::prober::{Batch, Line, Word};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader, Take};
 
 use crate::bottle::lines::Lines;
+use crate::report::text::Untrusted;
 
 /// The longest line that a prober may write, in bytes.
 const LONGEST_LINE: u64 = 64 * 1024;
 /// The most that a prober may write altogether, in bytes.
 const MOST: u64 = 16 * 1024 * 1024;
+
+/// How much of what cannot be understood is quoted, in columns.
+const QUOTED: usize = 200;
 
 /// What a prober said. Hostile if it ran in a bottle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,6 +122,7 @@ pub async fn converse(
     mut heard: impl FnMut(Heard) + Send,
 ) -> Answers {
     let mut answers = Answers::default();
+    let mut waiting = BTreeSet::new();
     loop {
         let line = match lines.next_line().await {
             Ok(Some(line)) => line,
@@ -130,7 +135,7 @@ pub async fn converse(
                 return answers;
             }
         };
-        match answers.take(batch, &line, &mut heard) {
+        match answers.take(batch, &line, &mut waiting, &mut heard) {
             Ok(true) => return answers,
             Ok(false) => {}
             Err(why) => {
@@ -147,35 +152,56 @@ impl Answers {
         &mut self,
         batch: &Batch,
         line: &[u8],
+        waiting: &mut BTreeSet<u32>,
         heard: &mut impl FnMut(Heard),
     ) -> Result<bool, String> {
         let line = serde_json::from_slice::<Line>(line)
+            // The parser quotes what it read.
+            .map_err(|error| Untrusted::new(error.to_string()).one_line(QUOTED))
             .map_err(|error| format!("it wrote something else than a prober does: {error}"))?;
         match line {
             Line::Hello { version, .. } if version != VERSION => {
+                let version = Untrusted::new(version).one_line(QUOTED);
                 return Err(format!("it is of another version, {version:?}"));
             }
             Line::Hello { token, .. } if token != batch.token => {
                 return Err("it greeted with another batch's token".into());
             }
+            Line::Hello { .. } if self.greeted => return Err("it greeted twice".into()),
             Line::Hello { netns, .. } => (self.greeted, self.netns) = (true, netns),
             _ if !self.greeted => return Err("it did not greet".into()),
-            Line::Ready { id, port } => heard(Heard::Ready { id, port }),
-            Line::Done { id, word, took_us } => {
-                if !batch.attempts.iter().any(|attempt| attempt.id == id) {
-                    return Err(format!("it told of attempt {id}, which does not exist"));
+            Line::Ready { id, port } => {
+                exists(batch, id)?;
+                if !waiting.insert(id) {
+                    return Err(format!("it said twice that attempt {id} waits"));
                 }
-                self.words.insert(id, (word, Duration::from_micros(took_us)));
+                heard(Heard::Ready { id, port });
+            }
+            Line::Done { id, word, took_us } => {
+                exists(batch, id)?;
+                // A second word may not replace the first.
+                let word = (word, Duration::from_micros(took_us));
+                if self.words.insert(id, word).is_some() {
+                    return Err(format!("it told of attempt {id} twice"));
+                }
                 heard(Heard::Done { id });
             }
-            Line::Bye { .. } => {
-                self.finished = self.words.len() == batch.attempts.len();
-                if !self.finished {
+            Line::Bye { attempts } => {
+                if self.words.len() != batch.attempts.len() {
                     return Err("it left attempts out".into());
                 }
+                if usize::try_from(attempts) != Ok(self.words.len()) {
+                    return Err(format!("it counts {attempts} attempts"));
+                }
+                self.finished = true;
                 return Ok(true);
             }
         }
         Ok(false)
     }
+}
+
+fn exists(batch: &Batch, id: u32) -> Result<(), String> {
+    let known = batch.attempts.iter().any(|attempt| attempt.id == id);
+    known.then_some(()).ok_or_else(|| format!("it told of attempt {id}, which does not exist"))
 }

@@ -146,8 +146,14 @@ impl Method {
     /// `exec` can only be expected to be reached.
     pub const fn may_expect(self) -> &'static [Expect] {
         match self {
+            Self::Tcp
+            | Self::Udp
+            | Self::TcpFastOpen
+            | Self::Mptcp
+            | Self::UdpUnconnected
+            | Self::PingSocket => Expect::ALL,
             Self::Exec => &[Expect::Reached],
-            _ => Expect::ALL,
+            _ => &[Expect::Contained, Expect::Leaks],
         }
     }
 }

@@ -92,7 +92,7 @@ impl Evidences {
                     (Some(before), Some(after)) => {
                         format!("{place} reached {address} from {before} and {after}")
                     }
-                    // A Unix socket's client has no address.
+                    // A Unix socket's client has no address, and a frame no sender of that kind.
                     _ => format!("{place} reached {address} before and after"),
                 })
             })

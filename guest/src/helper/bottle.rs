@@ -1,7 +1,7 @@
 //! A bottle's walls: everything that encloses its first process, put up from inside before it runs any command.
 
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
 
@@ -46,7 +46,7 @@ pub(super) fn enclose(walls: &Bottle) -> Result<(), Failure> {
 fn make_root(walls: &Bottle) -> Result<(), Failure> {
     let stage = STAGES.iter().find(|stage| Path::new(stage).is_dir());
     let stage = stage.ok_or_else(|| Failure::new("find a folder to mount the new root on"))?;
-    let toolbox = fs::read("/proc/self/exe").doing(|| "read the toolbox".into())?;
+    let toolbox = File::open("/proc/self/exe").doing(|| "open the toolbox".into())?;
     mount_tmpfs(stage, "mode=755")?;
     chdir(*stage).doing(|| "enter the new root".into())?;
     for folder in
@@ -54,7 +54,7 @@ fn make_root(walls: &Bottle) -> Result<(), Failure> {
     {
         fs::create_dir(folder).doing(|| format!("make the folder /{folder}"))?;
     }
-    write_new(TOOLBOX.trim_start_matches('/'), 0o755, &toolbox)?;
+    copy_toolbox(&toolbox)?;
     write_etc(walls)?;
     make_devices()?;
     for folder in ["tmp", "home/agent", "dev/shm"] {
@@ -69,6 +69,16 @@ fn make_root(walls: &Bottle) -> Result<(), Failure> {
     pivot_root(".", ".").doing(|| "make it the root".into())?;
     umount2(".", MntFlags::MNT_DETACH).doing(|| "let go of the old root".into())?;
     seal(walls.executable)
+}
+
+/// Copied within the kernel: the toolbox is by far the largest thing that a launch moves.
+fn copy_toolbox(mut from: &File) -> Result<(), Failure> {
+    let what = || format!("copy the toolbox to {TOOLBOX}");
+    let mut options = fs::OpenOptions::new();
+    let to = options.write(true).create_new(true).mode(0o755);
+    let mut to = to.open(TOOLBOX.trim_start_matches('/')).doing(what)?;
+    io::copy(&mut from, &mut to).doing(what)?;
+    Ok(())
 }
 
 /// The root becomes read-only; what is mounted on it keeps its own flags.
@@ -205,9 +215,9 @@ fn drop_privileges(walls: &Bottle) -> Result<(), Failure> {
             let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
         }
     }
-    for capability in caps::all() {
-        let beyond_kernel = !caps::runtime::thread_all_supported().contains(&capability);
-        if !kept.contains(&capability) && !beyond_kernel {
+    // Once: it asks the kernel about each of them.
+    for capability in caps::runtime::thread_all_supported() {
+        if !kept.contains(&capability) {
             caps::drop(None, CapSet::Bounding, capability).map_err(failed)?;
         }
     }

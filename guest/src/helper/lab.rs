@@ -62,7 +62,7 @@ struct Site<'a> {
 /// net namespace made.
 pub(crate) fn make(lab: &Lab, adopted: Vec<OwnedFd>) -> Result<Standing, Failure> {
     // A limit on open files makes the kernel leave some out.
-    let (wanted, came) = (lab.adopted.len(), adopted.len());
+    let (wanted, came) = (lab.adopted.len() + lab.adopted_sockets.len(), adopted.len());
     if wanted != came {
         return Err(Failure::new(format!("take over {wanted} listeners: {came} descriptors came")));
     }

@@ -9,7 +9,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockname, setsockopt, socket,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getpeername, getsockname,
+    setsockopt, socket,
 };
 
 use super::{Means, address};
@@ -58,11 +59,29 @@ fn each(
 }
 
 /// A socket connected to `address`, or why there is none.
+///
+/// A client's own port is chosen by the kernel, and now and then it is the very one that is dialled: on loopback the
+/// socket is then connected to itself, and gets its own nonce for an answer.
 pub(super) fn connected(
     kind: SockType,
     address: SocketAddr,
     until: Instant,
 ) -> Result<OwnedFd, Word> {
+    let socket = connected_once(kind, address, until)?;
+    if !is_connected_to_itself(&socket) {
+        return Ok(socket);
+    }
+    // Kept open until the next one has its port, which is another one for that reason.
+    connected_once(kind, address, until)
+}
+
+/// Whether `socket` is its own peer.
+fn is_connected_to_itself(socket: &OwnedFd) -> bool {
+    let peer = getpeername::<SockaddrStorage>(socket.as_raw_fd());
+    local(socket).is_some_and(|local| peer.is_ok_and(|peer| typed(&peer) == Some(local)))
+}
+
+fn connected_once(kind: SockType, address: SocketAddr, until: Instant) -> Result<OwnedFd, Word> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -128,7 +147,10 @@ pub(super) fn pending_error(socket: &OwnedFd) -> Option<Errno> {
 
 /// The local address of `socket`.
 pub(super) fn local(socket: &OwnedFd) -> Option<SocketAddr> {
-    let storage = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
+    typed(&getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?)
+}
+
+fn typed(storage: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = storage.as_sockaddr_in() {
         return Some((v4.ip(), v4.port()).into());
     }
@@ -171,4 +193,22 @@ pub(super) fn errno_word(errno: Errno) -> Word {
         _ => How::Failed,
     };
     Word { errno: Some(errno as i32), ..Word::new(how) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_is_its_own_peer_is_noticed() {
+        let bound = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (itself, other) = (bound(), bound());
+        itself.connect(itself.local_addr().unwrap()).unwrap();
+        other.connect(itself.local_addr().unwrap()).unwrap();
+        assert!(is_connected_to_itself(&itself.into()));
+        assert!(!is_connected_to_itself(&other.into()));
+        assert!(!is_connected_to_itself(&bound().into()));
+    }
 }

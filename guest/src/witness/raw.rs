@@ -1,5 +1,6 @@
 //! A witness's sockets for what has no port: ICMP echo requests, and Ethernet frames.
 
+use std::io::IoSliceMut;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -7,7 +8,9 @@ use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::witness::Transport;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::RcvBuf;
-use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrStorage, bind, recvfrom, sendto, setsockopt};
+use nix::sys::socket::{
+    LinkAddr, MsgFlags, SockaddrLike, SockaddrStorage, bind, recvmsg, sendto, setsockopt,
+};
 
 use super::listener::RECEIVE_BUFFER;
 use crate::sys::socket;
@@ -54,10 +57,9 @@ impl Raw {
         let mut buffer = [0; PACKET];
         loop {
             let received = if self.frames {
-                recvfrom::<LinkAddr>(self.fd.as_raw_fd(), &mut buffer)
+                receive::<LinkAddr>(&self.fd, &mut buffer)
             } else {
-                recvfrom::<SockaddrStorage>(self.fd.as_raw_fd(), &mut buffer)
-                    .map(|(length, _)| (length, None))
+                receive::<SockaddrStorage>(&self.fd, &mut buffer).map(|(length, _)| (length, None))
             };
             let (length, sender) = match received {
                 Ok(received) => received,
@@ -90,6 +92,14 @@ impl AsFd for Raw {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Receives one packet, or nothing: whoever shares the socket may have changed its mode, so each call says that it is
+/// not to wait.
+fn receive<S: SockaddrLike>(fd: &OwnedFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<S>)> {
+    let mut slices = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<S>(fd.as_raw_fd(), &mut slices, None, MsgFlags::MSG_DONTWAIT)?;
+    Ok((message.bytes, message.address))
 }
 
 /// Sender and payload of an IPv4 packet with an ICMP echo request; none for any other. An error quotes the packet that

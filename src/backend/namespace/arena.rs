@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claude_bottle_protocol::helper::{Process, REAL};
+use claude_bottle_protocol::helper::{Mount, Process, REAL};
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -54,9 +54,13 @@ struct NamespaceLab {
 
 impl NamespaceArena {
     /// Launches a bottle and its lab.
-    pub(super) async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
+    pub(super) async fn launch(
+        mounts: &[Mount],
+        breach: Option<Breach>,
+    ) -> Result<Self, LaunchError> {
         let name = format!("bottle-{:08x}", rand::random::<u32>());
         let mut world = World::plan(&name, breach);
+        world.bottle.mounts = mounts.to_vec();
         let real = RealLoopback::open().map_err(|source| LaunchError {
             backend: NAME,
             step: "the listeners on the real loopback cannot be opened".into(),
@@ -67,19 +71,32 @@ impl NamespaceArena {
             let step = step.to_owned();
             move |source: HelperError| LaunchError { backend: NAME, step, source: source.into() }
         };
-        let helper =
-            Helper::launch().await.map_err(failed("the namespace helper does not start"))?;
+        let not_ready = "the namespace helper does not start";
+        let helper = Helper::launch().await.map_err(failed(not_ready))?;
         let helper = Arc::new(helper);
         let mut teardown = Teardown::new();
         let ending = Arc::clone(&helper);
         teardown.push("the namespaces", move || async move { ending.end().await });
 
-        let (built, witness) =
-            helper.build(&world.lab, adopted).await.map_err(failed("the lab does not stand"))?;
-        let (events, orders) = witness.stdio.into_split();
         let init = Process::Init { net: net::BUNDLE.into(), env: bundle_environment() };
         let bottle = Process::Bottle(world.bottle.clone());
-        let bundle = helper.start(init).await.map_err(failed("the bundle does not start"))?;
+        let mut talk = helper.talk().await;
+        let witness = talk.build(&world.lab, adopted).await;
+        let bundle = talk.start(init).await;
+        let started = talk.start(bottle).await;
+        // Where it could not even be asked, what the helper has said before explains that.
+        talk.ready().await.map_err(failed(not_ready))?;
+        let no_lab = "the lab does not stand";
+        let witness = witness.map_err(failed(no_lab))?;
+        let built = talk.built().await.map_err(failed(no_lab))?;
+        let (events, orders) = witness.stdio.into_split();
+        let no_bundle = "the bundle does not start";
+        let bundle = bundle.map_err(failed(no_bundle))?;
+        talk.started().await.map_err(failed(no_bundle))?;
+        let no_bottle = "the bottle does not start";
+        let started = started.map_err(failed(no_bottle))?;
+        talk.started().await.map_err(failed(no_bottle))?;
+        drop(talk);
         let mut forwarders = Vec::new();
         for forwarder in &world.forwarders {
             let started = helper.start(Process::Forwarder(forwarder.clone())).await;
@@ -94,7 +111,6 @@ impl NamespaceArena {
             }
             forwarders.push(started.stdio);
         }
-        let started = helper.start(bottle).await.map_err(failed("the bottle does not start"))?;
         let (output, input) = started.stdio.into_split();
         let session = match Session::open(output, input, HANDSHAKE).await {
             Ok(session) => session,

@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{UnixDatagram, UnixStream};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, MutexGuard, mpsc, watch};
 
 use super::launcher::{self, StartError};
 
@@ -89,14 +89,16 @@ pub(super) struct Built {
 }
 
 impl Helper {
-    /// Starts a helper; it has its namespaces when this returns.
+    /// Starts a helper. What it says first is whether it is ready: see [`Talk::ready`].
     pub(super) async fn launch() -> Result<Self, HelperError> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .map_err(io::Error::from)?;
         let own = std::process::id().to_string();
         let child = launcher::start(move |command| {
-            command.args(["helper", &own]).stdin(Stdio::from(theirs)).stdout(Stdio::null());
+            let control = Stdio::from(theirs.try_clone()?);
+            command.args(["helper", &own]).stdin(control).stdout(Stdio::null());
+            Ok(())
         })
         .await?;
         // A datagram socket by type; what matters here, whole messages and non-blocking calls, is the same.
@@ -106,46 +108,28 @@ impl Helper {
         let (reply, replies) = mpsc::unbounded_channel();
         let (exit, exits) = watch::channel(BTreeMap::new());
         let reader = tokio::spawn(read(Arc::clone(&control), reply, exit));
-        let helper = Self {
+        Ok(Self {
             control,
             replies: Mutex::new(replies),
             exits,
             reader: std::sync::Mutex::new(Some(reader)),
             child: std::sync::Mutex::new(Some(child)),
             next: AtomicU32::new(0),
-        };
-        match helper.reply(&mut *helper.replies.lock().await).await? {
-            Reply::Ready => {}
-            other => return Err(unexpected(&other)),
-        }
-        Ok(helper)
+        })
     }
 
-    /// Makes the lab; its witness runs when this returns. `adopted` are the descriptors of its adopted listeners.
-    pub(super) async fn build(
-        &self,
-        lab: &Lab,
-        adopted: Vec<OwnedFd>,
-    ) -> Result<(Built, Started), HelperError> {
-        let (started, streams) = streams(0)?;
-        let descriptors: Vec<_> = streams.into_iter().chain(adopted).collect();
-        match self.ask(&Request::Build { lab: lab.clone() }, &descriptors).await? {
-            Reply::Built { inodes, listening, files, cookies } => {
-                let listening = listening.into_iter().collect();
-                let files = files.into_iter().collect();
-                Ok((Built { inodes, listening, files, cookies }, started))
-            }
-            other => Err(unexpected(&other)),
-        }
+    /// Asks several things in a row, without waiting for each answer before the next: that would cost a switch
+    /// between processes each time. Whoever else asks waits until this is over.
+    pub(super) async fn talk(&self) -> Talk<'_> {
+        Talk { helper: self, replies: self.replies.lock().await }
     }
 
     /// Starts a process.
     pub(super) async fn start(&self, process: Process) -> Result<Started, HelperError> {
-        let (started, streams) = streams(self.next.fetch_add(1, Ordering::Relaxed))?;
-        match self.ask(&Request::Start { id: started.id, process }, &streams).await? {
-            Reply::Started { .. } => Ok(started),
-            other => Err(unexpected(&other)),
-        }
+        let mut talk = self.talk().await;
+        let started = talk.start(process).await?;
+        talk.started().await?;
+        Ok(started)
     }
 
     /// Reads a net namespace's state.
@@ -237,6 +221,62 @@ impl Helper {
                 Ok(sendmsg::<()>(control, &slices, rights, flags, None).map(|_| ())?)
             })
             .await
+    }
+}
+
+/// Requests and their answers, which come in the same order.
+pub(super) struct Talk<'h> {
+    helper: &'h Helper,
+    replies: MutexGuard<'h, mpsc::UnboundedReceiver<Reply>>,
+}
+
+impl Talk<'_> {
+    /// Waits until the helper has its namespaces.
+    pub(super) async fn ready(&mut self) -> Result<(), HelperError> {
+        match self.helper.reply(&mut self.replies).await? {
+            Reply::Ready => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for the lab and its witness, whose streams are returned. `adopted` are the descriptors of its adopted
+    /// listeners.
+    pub(super) async fn build(
+        &mut self,
+        lab: &Lab,
+        adopted: Vec<OwnedFd>,
+    ) -> Result<Started, HelperError> {
+        let (started, streams) = streams(0)?;
+        let descriptors: Vec<_> = streams.into_iter().chain(adopted).collect();
+        self.helper.send(&Request::Build { lab: lab.clone() }, &descriptors).await?;
+        Ok(started)
+    }
+
+    /// Waits until the lab stands and its witness runs.
+    pub(super) async fn built(&mut self) -> Result<Built, HelperError> {
+        match self.helper.reply(&mut self.replies).await? {
+            Reply::Built { inodes, listening, files, cookies } => {
+                let listening = listening.into_iter().collect();
+                let files = files.into_iter().collect();
+                Ok(Built { inodes, listening, files, cookies })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for a process, whose streams are returned.
+    pub(super) async fn start(&mut self, process: Process) -> Result<Started, HelperError> {
+        let (started, streams) = streams(self.helper.next.fetch_add(1, Ordering::Relaxed))?;
+        self.helper.send(&Request::Start { id: started.id, process }, &streams).await?;
+        Ok(started)
+    }
+
+    /// Waits until a process that was asked for runs.
+    pub(super) async fn started(&mut self) -> Result<(), HelperError> {
+        match self.helper.reply(&mut self.replies).await? {
+            Reply::Started { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
@@ -38,19 +39,40 @@ pub(super) enum StartError {
     NoThread,
 }
 
-/// The toolbox on this host, ready to be executed: a file without a name, so that nothing can be left behind. In
-/// memory; on a disk where memory may not be executed (`vm.memfd_noexec`).
-struct Placed(File);
+/// The toolbox on this host, ready to be executed: a file without a name, so that nothing can be left behind.
+struct Placed {
+    file: File,
+    /// In memory, and not known yet to be executable there.
+    is_untried: AtomicBool,
+}
 
 impl Placed {
     fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
     /// Executing it is the only way to learn whether that is allowed.
     fn tried(self) -> io::Result<Self> {
         Command::new(self.path()).arg("version").stdin(Stdio::null()).output()?;
         Ok(self)
+    }
+
+    fn start(&self, prepare: &impl Fn(&mut Command) -> io::Result<()>) -> io::Result<Started> {
+        let mut command = Command::new(self.path());
+        prepare(&mut command)?;
+        let started = command.spawn().map(Started)?;
+        self.is_untried.store(false, Ordering::Relaxed);
+        Ok(started)
+    }
+
+    /// Another place, where this one has never worked; from now on it is everybody's.
+    fn instead(&self) -> Option<Result<Arc<Self>, StartError>> {
+        self.is_untried.load(Ordering::Relaxed).then(|| {
+            let placed = on_disk(&toolbox::bytes()?).map_err(StartError::Place)?;
+            let placed = Arc::new(placed);
+            *lock(&PLACED) = Some(Arc::clone(&placed));
+            Ok(placed)
+        })
     }
 }
 
@@ -78,16 +100,22 @@ impl Drop for Started {
 /// The parent-death signal follows the thread that started a process, not the process of that thread: a worker thread
 /// of a runtime that ends would kill what it had started. This thread lives as long as the program.
 pub(super) async fn start(
-    prepare: impl FnOnce(&mut Command) + Send + 'static,
+    prepare: impl Fn(&mut Command) -> io::Result<()> + Send + 'static,
 ) -> Result<Started, StartError> {
-    let path = placed()?;
+    let placed = placed()?;
     let (reply, answer) = oneshot::channel();
     let job: Job = Box::new(move || {
-        let mut command = Command::new(&path);
-        prepare(&mut command);
-        let started = command.spawn().map(Started);
+        let started = placed.start(&prepare).or_else(|refused| {
+            // Whether memory may be executed (`vm.memfd_noexec`, a security module) shows when it is, and only then.
+            let failed = |source| StartError::Spawn { path: placed.path(), source };
+            match placed.instead() {
+                Some(Ok(on_disk)) => on_disk.start(&prepare).map_err(failed),
+                Some(Err(StartError::Place(source))) => Err(StartError::Place(source)),
+                Some(Err(_)) | None => Err(failed(refused)),
+            }
+        });
         // Where nobody waits any more, what was started ends here.
-        let _ = reply.send(started.map_err(|source| StartError::Spawn { path, source }));
+        let _ = reply.send(started);
     });
     thread()?.send(job).map_err(|_| StartError::NoThread)?;
     answer.await.map_err(|_| StartError::NoThread)?
@@ -97,7 +125,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 fn thread() -> Result<mpsc::Sender<Job>, StartError> {
     static THREAD: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
-    let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut thread = lock(&THREAD);
     if let Some(sender) = &*thread {
         return Ok(sender.clone());
     }
@@ -110,22 +138,29 @@ fn thread() -> Result<mpsc::Sender<Job>, StartError> {
     Ok(sender)
 }
 
-/// Places the toolbox, once per process.
-fn placed() -> Result<PathBuf, StartError> {
-    static PLACED: OnceLock<Placed> = OnceLock::new();
-    if let Some(placed) = PLACED.get() {
-        return Ok(placed.path());
+/// Where the toolbox is, once it is anywhere.
+static PLACED: Mutex<Option<Arc<Placed>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Places the toolbox, once per process: in memory, or on a disk where there is no such memory.
+fn placed() -> Result<Arc<Placed>, StartError> {
+    let mut place = lock(&PLACED);
+    if let Some(placed) = &*place {
+        return Ok(Arc::clone(placed));
     }
     let bytes = toolbox::bytes()?;
     let placed = in_memory(&bytes).or_else(|_| on_disk(&bytes)).map_err(StartError::Place)?;
-    Ok(PLACED.get_or_init(|| placed).path())
+    Ok(Arc::clone(place.insert(Arc::new(placed))))
 }
 
 fn in_memory(bytes: &[u8]) -> io::Result<Placed> {
     let memory = memfd_create("toolbox", MFdFlags::MFD_CLOEXEC)?;
     let mut file = File::from(memory);
     file.write_all(bytes)?;
-    Placed(file).tried()
+    Ok(Placed { file, is_untried: AtomicBool::new(true) })
 }
 
 /// Some folders may not be written to, or nothing in them executed: the next one then.
@@ -152,5 +187,5 @@ fn nameless(folder: &Path, bytes: &[u8]) -> io::Result<Placed> {
     named.write_all(bytes)?;
     let file = File::open(named.path())?;
     named.close()?;
-    Ok(Placed(file))
+    Ok(Placed { file, is_untried: AtomicBool::new(false) })
 }

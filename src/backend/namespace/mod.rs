@@ -7,14 +7,27 @@ mod real;
 mod world;
 
 use async_trait::async_trait;
+use claude_bottle_protocol::helper::Mount;
 
 use self::arena::NamespaceArena;
 use super::{Arena, Backend, LaunchError};
 use crate::breach::Breach;
 
 /// The embedded backend.
-#[derive(Debug, Default)]
-pub struct Namespace;
+#[derive(Debug, Clone, Default)]
+pub struct Namespace {
+    mounts: Vec<Mount>,
+}
+
+impl Namespace {
+    /// Shows a folder or file of the host at an absolute path in every bottle, read-only. A bottle has nothing else of
+    /// the host's files.
+    pub fn showing(mut self, source: impl Into<String>, target: impl Into<String>) -> Self {
+        let (source, target) = (source.into(), target.into());
+        self.mounts.push(Mount { source, target, writable: false });
+        self
+    }
+}
 
 /// The backend's name.
 pub(super) const NAME: &str = "namespace";
@@ -30,6 +43,8 @@ impl Backend for Namespace {
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
-        NamespaceArena::launch(breach).await.map(|arena| Box::new(arena) as Box<dyn Arena>)
+        NamespaceArena::launch(&self.mounts, breach)
+            .await
+            .map(|arena| Box::new(arena) as Box<dyn Arena>)
     }
 }
