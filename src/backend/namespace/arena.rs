@@ -140,7 +140,7 @@ impl NamespaceArena {
 }
 
 /// In a bottle under test the witness stands in for the daemons, so the init has none to start.
-fn bundle_environment() -> BTreeMap<String, String> {
+pub(super) fn bundle_environment() -> BTreeMap<String, String> {
     BTreeMap::from([("BOTTLE_DAEMONS".to_owned(), String::new())])
 }
 

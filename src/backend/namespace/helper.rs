@@ -156,6 +156,13 @@ impl Helper {
         None
     }
 
+    /// The host's id of its outer process, while it runs.
+    #[cfg(test)]
+    pub(super) fn id(&self) -> Option<u32> {
+        let child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        child.as_ref().map(launcher::Started::id)
+    }
+
     /// Kills a process and waits until it is gone.
     pub(super) async fn kill(&self, id: u32) -> Result<(), HelperError> {
         let signal = nix::sys::signal::Signal::SIGKILL as i32;

@@ -4,6 +4,8 @@ mod arena;
 mod helper;
 mod launcher;
 mod real;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use async_trait::async_trait;
