@@ -48,7 +48,8 @@ fn killed_before_the_attempts_all_is_inconclusive() {
 
 #[test]
 fn killed_amid_the_attempts_nothing_is_contained() {
-    let victims: [(fn(&Scene) -> u32, bool); 3] = [(bottle, false), (outer, true), (inner, true)];
+    type Victim = fn(&Scene) -> u32;
+    let victims: [(Victim, bool); 3] = [(bottle, false), (outer, true), (inner, true)];
     for (victim, holds_the_lab) in victims {
         for done in [1, 2, 20] {
             let mut killed = false;
