@@ -1,13 +1,14 @@
 //! The helper's own promises, where they cannot be seen through the handle to a bottle.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claude_bottle_protocol::helper::Process;
+use claude_bottle_protocol::helper::{Lab, Process};
 use tokio::io::AsyncReadExt as _;
 
 use super::arena::bundle_environment;
-use super::helper::Helper;
+use super::helper::{Built, Helper, HelperError, Started};
 use super::world::{World, net};
 use crate::host::Host;
 
@@ -23,11 +24,23 @@ async fn helper() -> Option<Arc<Helper>> {
     Some(Arc::new(Helper::launch().await.expect("a helper")))
 }
 
+/// The lab stands.
+async fn build(
+    helper: &Helper,
+    lab: &Lab,
+    adopted: Vec<OwnedFd>,
+) -> Result<(Built, Started), HelperError> {
+    let mut talk = helper.talk().await;
+    let witness = talk.build(lab, adopted).await?;
+    talk.ready().await?;
+    Ok((talk.built().await?, witness))
+}
+
 #[tokio::test]
 async fn the_bundles_init_runs_and_has_nothing_to_do() {
     let Some(helper) = helper().await else { return };
     let world = World::plan("test", None);
-    let (_built, _witness) = helper.build(&world.lab, Vec::new()).await.unwrap();
+    let (_built, _witness) = build(&helper, &world.lab, Vec::new()).await.unwrap();
     let init = Process::Init { net: net::BUNDLE.into(), env: bundle_environment() };
     let mut bundle = helper.start(init).await.unwrap();
     let (mut said, mut aside) = (String::new(), Vec::new());
@@ -58,7 +71,7 @@ async fn descriptors_that_did_not_arrive_are_missed() {
     let mut descriptors = world.adopt(real);
     let came = descriptors.len() - 1;
     descriptors.pop();
-    let error = helper.build(&world.lab, descriptors).await.err().expect("one is missing");
+    let error = build(&helper, &world.lab, descriptors).await.err().expect("one is missing");
     let expected = format!("cannot take over {} listeners: {came} descriptors came", came + 1);
     assert_eq!(error.to_string(), expected);
     helper.end().await.unwrap();
