@@ -10,7 +10,7 @@ use claude_bottle::backend::{Arena, Backend, LaunchError};
 use claude_bottle::bottle::{Bottle, BottleError, Command, Running};
 use claude_bottle::breach::Breach;
 use claude_bottle::host::{Host, Requirement};
-use claude_bottle::lab::Fixture;
+use claude_bottle::lab::{Address, Fixture};
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::definition::{Expect, Probe};
 use claude_bottle::probe::outcome::{AttemptOutcome, ProbeOutcome, RunOutcome};
@@ -169,7 +169,9 @@ impl Backend for Sabotaged {
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
         let arena = self.backend.launch(breach).await?;
         for (_, _, _, one) in arena.lab().sites().all() {
-            self.listening.lock().unwrap().entry(one.name.clone()).or_insert(one.address);
+            if let Address::Inet(address) = one.address {
+                self.listening.lock().unwrap().entry(one.name.clone()).or_insert(address);
+            }
         }
         Ok(Box::new(SabotagedArena(arena, self.script.clone())))
     }
