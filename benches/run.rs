@@ -92,7 +92,7 @@ fn refused(c: &mut Criterion, runtime: &Runtime, backend: &dyn Backend) {
                 let command =
                     Command::new(bottle.toolbox()).arg("prober").stdin(batch_line(&batch));
                 let running = bottle.start(command).await.expect("a prober");
-                let answers = converse(&batch, &mut running.lines(), |_, _| {}, |_| {}).await;
+                let answers = converse(&batch, &mut running.lines(), |_| {}).await;
                 assert_eq!(answers.trouble, None);
                 assert!(answers.words.values().all(|(word, _)| word.how == How::Refused));
                 assert_eq!(answers.words.len(), batch.attempts.len());

@@ -60,7 +60,7 @@ impl NamespaceArena {
     ) -> Result<Self, LaunchError> {
         let name = format!("bottle-{:08x}", rand::random::<u32>());
         let mut world = World::plan(&name, breach);
-        world.bottle.mounts = mounts.to_vec();
+        world.bottle.mounts.extend_from_slice(mounts);
         let real = RealLoopback::open().map_err(|source| LaunchError {
             backend: NAME,
             step: "the listeners on the real loopback cannot be opened".into(),

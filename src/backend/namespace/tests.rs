@@ -4,11 +4,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claude_bottle_protocol::helper::Process;
+use claude_bottle_protocol::helper::{Lab, Process};
 use tokio::io::AsyncReadExt as _;
 
 use super::arena::bundle_environment;
-use super::helper::{Helper, HelperError, Started};
+use super::helper::{Built, Helper, HelperError, Started};
 use super::world::{World, net};
 use crate::host::Host;
 
@@ -21,28 +21,26 @@ async fn helper() -> Option<Arc<Helper>> {
         eprintln!("skipped: needs user-namespaces: {lack}");
         return None;
     }
-    let helper = Helper::launch().await.expect("it starts");
-    Some(Arc::new(helper))
+    Some(Arc::new(Helper::launch().await.expect("a helper")))
 }
 
-/// Makes the world's lab; its witness.
+/// The lab stands.
 async fn build(
     helper: &Helper,
-    world: &World,
+    lab: &Lab,
     adopted: Vec<OwnedFd>,
-) -> Result<Started, HelperError> {
+) -> Result<(Built, Started), HelperError> {
     let mut talk = helper.talk().await;
-    let witness = talk.build(&world.lab, adopted).await?;
+    let witness = talk.build(lab, adopted).await?;
     talk.ready().await?;
-    talk.built().await?;
-    Ok(witness)
+    Ok((talk.built().await?, witness))
 }
 
 #[tokio::test]
 async fn the_bundles_init_runs_and_has_nothing_to_do() {
     let Some(helper) = helper().await else { return };
     let world = World::plan("test", None);
-    let _witness = build(&helper, &world, Vec::new()).await.unwrap();
+    let (_built, _witness) = build(&helper, &world.lab, Vec::new()).await.unwrap();
     let init = Process::Init { net: net::BUNDLE.into(), env: bundle_environment() };
     let mut bundle = helper.start(init).await.unwrap();
     let (mut said, mut aside) = (String::new(), Vec::new());
@@ -73,7 +71,7 @@ async fn descriptors_that_did_not_arrive_are_missed() {
     let mut descriptors = world.adopt(real);
     let came = descriptors.len() - 1;
     descriptors.pop();
-    let error = build(&helper, &world, descriptors).await.err().expect("one is missing");
+    let error = build(&helper, &world.lab, descriptors).await.err().expect("one is missing");
     let expected = format!("cannot take over {} listeners: {came} descriptors came", came + 1);
     assert_eq!(error.to_string(), expected);
     helper.end().await.unwrap();
@@ -82,7 +80,6 @@ async fn descriptors_that_did_not_arrive_are_missed() {
 #[tokio::test]
 async fn a_helper_that_does_not_hear_is_killed() {
     let Some(helper) = helper().await else { return };
-    helper.talk().await.ready().await.unwrap();
     let outer = helper.id().expect("it runs");
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
     let inner: i32 = children.trim().parse().unwrap();
