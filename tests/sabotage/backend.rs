@@ -94,7 +94,7 @@ impl Run {
         };
         let mut backend = Namespace::default();
         if self.script.is_some() {
-            for folder in ["/bin", "/lib", "/lib64", "/usr"].into_iter().filter(|f| is_there(f)) {
+            for folder in ["/bin", "/lib", "/lib64", "/usr"].into_iter().filter(is_there) {
                 backend = backend.showing(folder, folder);
             }
         }

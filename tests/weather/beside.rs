@@ -54,10 +54,10 @@ fn a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged() {
         return;
     }
     // Kept by us, by a run beside us, or by somebody else: taken in any case; or not to be had by this user.
-    let _tcp = TcpListener::bind(("127.0.0.1", 9));
+    let tcp = TcpListener::bind(("127.0.0.1", 9));
     let _udp = UdpSocket::bind(("127.0.0.1", 9));
     let expected =
-        if _tcp.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        if tcp.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
             "listening on the real port 9 needs root or CAP_NET_BIND_SERVICE"
         } else {
             "somebody else listens on the real port 9"
