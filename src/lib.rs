@@ -9,6 +9,7 @@
 //! | [`harness`] | the runners behind `cargo test --test probes` and `--test breaches` |
 //! | [`probe`] | definitions, the catalogue, attempts, the judge, the run |
 //! | [`breach`] | deliberate misconfigurations that probes must notice |
+//! | [`expected`] | what must come of every attempt, derived from the plan alone |
 //! | [`canary`] | checks that what others make still is what it was |
 //! | [`lab`] | the small world around a bottle under test: sites, witnesses, controls |
 //! | [`backend`] | what makes bottles |
@@ -29,6 +30,7 @@ pub mod bottle;
 pub mod breach;
 pub mod canary;
 pub mod cli;
+pub mod expected;
 pub mod harness;
 pub mod host;
 pub mod lab;

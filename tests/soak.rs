@@ -57,7 +57,9 @@ fn verdicts(run: &RunOutcome) -> Vec<(String, String)> {
     for probe in &run.probes {
         for attempt in &probe.attempts {
             if !attempt.what.contains("real-loopback:discard") {
-                let what = format!("{}: {}", probe.name, attempt.what);
+                // The name of an abstract socket is that run's own.
+                let what = attempt.what.split(" as @").next().unwrap_or_default();
+                let what = format!("{}: {what}", probe.name);
                 all.push((what, format!("{:?}", attempt.verdict)));
             }
         }

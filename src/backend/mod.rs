@@ -8,8 +8,10 @@ use thiserror::Error;
 
 use crate::bottle::Bottle;
 use crate::breach::Breach;
+use crate::expected::Table;
 use crate::host::{Host, Requirements};
 use crate::lab::Fixture;
+use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
 /// The backends' names, in the order in which they are listed.
@@ -41,6 +43,13 @@ pub trait Backend: Send + Sync {
 
     /// The breaches that it can make.
     fn breaches(&self) -> &'static [Breach];
+
+    /// What must come of each attempt of `probes`, from the plan of the bottle alone; nothing is launched. None where the
+    /// backend has no plan to derive it from.
+    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
+        let _ = (breach, probes);
+        None
+    }
 
     /// Launches a bottle and the lab around it; with `breach`, one that has that one hole.
     ///

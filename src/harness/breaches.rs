@@ -9,15 +9,18 @@ use super::batch::Batch;
 use super::{Ended, catalogue, lacking, note_nothing, selected, unmet};
 use crate::backend;
 use crate::breach::Breach;
+use crate::expected::Table;
 use crate::host::Host;
 use crate::probe::catalogue::Catalogue;
 use crate::probe::flip;
+use crate::report::explain::{self, Explained};
 use crate::report::terminal;
 
 /// Lists or runs every breach on every backend. The `main` of `tests/breaches.rs`.
 ///
 /// One trial per backend, breach and declared probe, named `namespace::no-bundle-route::bundle-reach`, and one that
-/// no other probe flipped: `namespace::no-bundle-route::no-other`.
+/// no other probe flipped: `namespace::no-bundle-route::no-other`. And one per backend and bottle, the sound one included,
+/// that every attempt came out as the plan lets expect: `namespace::sound::as-expected`.
 pub fn breaches() -> ExitCode {
     let arguments = Arguments::from_args();
     let catalogue = match catalogue() {
@@ -29,6 +32,17 @@ pub fn breaches() -> ExitCode {
     for name in backend::NAMES.iter().copied() {
         let Some(backend) = backend::by_name(name) else { continue };
         let lacking = lacking(&host, name);
+        let as_expected = |breach: Option<Breach>, batch: &Arc<Batch>| {
+            let trial = format!("{name}::{}::as-expected", breach.map_or("sound", Breach::name));
+            let table = backend.expected(breach, catalogue.probes());
+            match (&lacking, table) {
+                (Some(why), _) => unmet(trial, why),
+                (None, None) => unmet(trial, &format!("{name} derives no expectations yet")),
+                (None, Some(table)) => must_be_as_expected(trial, batch, table),
+            }
+        };
+        let sound = Arc::new(Batch::new(name, None, catalogue.probes().to_vec()));
+        trials.push(as_expected(None, &sound));
         for breach in backend.breaches().iter().copied() {
             let batch = Arc::new(Batch::new(name, Some(breach), catalogue.probes().to_vec()));
             let declared = flip::declared(catalogue.probes(), breach, name);
@@ -39,6 +53,7 @@ pub fn breaches() -> ExitCode {
                     None => must_flip(trial, &batch, probe),
                 });
             }
+            trials.push(as_expected(Some(breach), &batch));
             let trial = format!("{name}::{breach}::no-other");
             trials.push(match &lacking {
                 Some(why) => unmet(trial, why),
@@ -81,6 +96,25 @@ fn no_other_may(
         }
         let others = others.join(", ");
         Err(told(&batch, &format!("flipped, though nothing declares that they would: {others}")))
+    })
+}
+
+fn must_be_as_expected(name: String, batch: &Arc<Batch>, table: Table) -> Trial {
+    let batch = Arc::clone(batch);
+    Trial::ignorable_test(name, move || -> Ended {
+        let run = batch.outcome();
+        let mut comparison = table.compare(run);
+        if comparison.rows.is_empty() {
+            return Err(told(&batch, "nothing was tried"));
+        }
+        comparison.rows.retain(|row| !row.agrees);
+        if comparison.rows.is_empty() {
+            return Ok(Completion::Completed);
+        }
+        let (backend, breach) = (run.backend.clone(), run.breach.clone());
+        let differences = [Explained { backend, breach, comparison }];
+        let style = terminal::Style { verbose: 1, ..terminal::Style::default() };
+        Err(told(&batch, &explain::render_explained(&differences, style)))
     })
 }
 

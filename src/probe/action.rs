@@ -1,7 +1,7 @@
 //! What the prober does: for each method, and for the control of each listener.
 
 use claude_bottle_protocol::prober::{Action, Inherited, Lookup, Paths, Server, Target};
-use claude_bottle_protocol::witness::{Service, Transport};
+use claude_bottle_protocol::witness::{ABSTRACT_PREFIX, Service, Transport};
 
 use super::definition::{Method, To};
 use crate::lab::{Address, Listening, Sites, Unserved};
@@ -94,7 +94,8 @@ fn lookup(target: Target) -> Lookup {
 fn abstract_sockets(place: &str, to: &To, sites: &Sites) -> Result<Vec<Made>, Unserved> {
     let one = |listening: &Listening| match &listening.address {
         Address::Abstract(name) => {
-            let what = format!("{place} as {}", listening.address);
+            // Without the nonce that makes it unique: a reader, and another run, know it by its beginning.
+            let what = format!("{place} as @{ABSTRACT_PREFIX}…");
             Some((what, Action::UnixAbstract(name.clone()), vec![listening.clone()]))
         }
         Address::Inet(_) | Address::File { .. } => None,

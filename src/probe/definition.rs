@@ -162,7 +162,8 @@ words! {
     #[what("site")]
     /// A place that a bottle might reach.
     pub enum Site {
-        /// The sidecar at its pinned address. Ports: `gateway` (8888), `egress` (9099, on the bundle's loopback), and what
+        /// The sidecar at its pinned address. Ports: `gateway` (8888), `egress` (9099, on the bundle's loopback),
+        /// `egress-inside` (the same, as 127.0.0.1 for who has got into the bundle's network), and what
         /// is no port: `icmp` (echo requests), `experimental` (frames of ethertype 0x88b5), `arp`.
         Bundle = "bundle",
         /// The loopback of the lab's stand-in host. Ports: `discard` (9), `random`.
@@ -197,7 +198,7 @@ impl Site {
     /// The names of its ports.
     pub const fn port_names(self) -> &'static [&'static str] {
         match self {
-            Self::Bundle => &["gateway", "egress", "icmp", "experimental", "arp"],
+            Self::Bundle => &["gateway", "egress", "egress-inside", "icmp", "experimental", "arp"],
             Self::HostLoopback | Self::RealLoopback | Self::HostGateway => &["discard", "random"],
             Self::Resolver => &["dns", "dot", "doh"],
             Self::HostSockets => &["abstract", "path"],

@@ -5,13 +5,18 @@ use super::prose::{clean, count};
 use super::terminal::Style;
 use super::text::{Untrusted, width};
 
+/// The most columns that the eye can follow.
+const COLUMNS: usize = 12;
+
 /// What came of every breach on one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreachMatrix {
     /// The backend.
     pub backend: String,
-    /// How many attempts were made in all.
+    /// How many attempts the catalogue has: as many were made in each bottle.
     pub attempts: usize,
+    /// The methods of attempts that noticed no breach at all.
+    pub unproven_methods: Vec<String>,
     /// A row per breach.
     pub rows: Vec<BreachRow>,
 }
@@ -115,13 +120,19 @@ impl BreachMatrix {
         let is_surprising = cells.any(|cell| cell.expected_flip != cell.flipped);
         match self.probes().len() {
             0 => 3,
-            _ if is_surprising || !self.unproven().is_empty() => 1,
+            _ if is_surprising
+                || !self.unproven().is_empty()
+                || !self.unproven_methods.is_empty() =>
+            {
+                1
+            }
             _ => 0,
         }
     }
 }
 
-/// A row per breach, a column per probe, and below it what is missing.
+/// A row per breach, a column per probe, and below it what is missing. Where that would be too many columns, each
+/// row names the probes that flipped, or should have.
 pub fn render_breaches(matrix: &BreachMatrix, style: Style) -> String {
     let mut page = Page::new(style.colour, style.width);
     page.line(0, 2, words(0, Hue::Heading, &clean(&matrix.backend)));
@@ -129,12 +140,15 @@ pub fn render_breaches(matrix: &BreachMatrix, style: Style) -> String {
     let label = matrix.rows.iter().map(|row| width(&clean(&row.breach))).max().unwrap_or(0);
     let names = probes.iter().map(|probe| width(&clean(probe))).max().unwrap_or(0);
 
-    // The last column's name needs its width behind the column: so many columns fit beside each other.
-    let room = page.width().saturating_sub(2 + label + 2 + names);
-    for block in probes.chunks((room / 2).max(1)) {
-        table(&mut page, matrix, block, label);
+    // The last column's name needs its width behind the column.
+    let fits = 2 + label + 2 + 2 * probes.len() + names <= page.width();
+    if fits && probes.len() <= COLUMNS {
+        table(&mut page, matrix, &probes, label);
+    } else {
+        list(&mut page, matrix, label);
     }
     if !probes.is_empty() {
+        page.gap();
         legend(&mut page);
         surprises(&mut page, matrix);
     }
@@ -168,7 +182,28 @@ fn table(page: &mut Page, matrix: &BreachMatrix, probes: &[&str], label: usize) 
         }
         page.line(2, 4, line);
     }
-    page.gap();
+}
+
+/// What a breach left unchanged, as most probes, is counted only.
+fn list(page: &mut Page, matrix: &BreachMatrix, label: usize) {
+    for row in &matrix.rows {
+        let name = clean(&row.breach);
+        let mut gap = label - width(&name) + 2;
+        let mut line = vec![piece(0, Hue::Plain, name)];
+        for mark in [Mark::Flipped, Mark::Missed, Mark::Surprise] {
+            for cell in row.cells.iter().filter(|cell| cell.mark() == mark) {
+                let text = format!("{} {}", mark.sign(), clean(&cell.probe));
+                line.push(piece(gap, mark.hue(), text));
+                gap = 2;
+            }
+        }
+        let unchanged = row.cells.iter().filter(|cell| cell.mark() == Mark::Unchanged).count();
+        if unchanged > 0 {
+            let sign = Mark::Unchanged.sign();
+            line.push(piece(gap, Mark::Unchanged.hue(), format!("{sign} {unchanged}")));
+        }
+        page.line(2, 2 + label + 2, line);
+    }
 }
 
 fn legend(page: &mut Page) {
@@ -208,7 +243,9 @@ fn closing(page: &mut Page, matrix: &BreachMatrix, probes: usize) {
             n => format!("{n} breaches"),
         },
     );
-    let unproven: Vec<_> = matrix.unproven().into_iter().map(clean).collect();
+    let mut unproven: Vec<_> = matrix.unproven().into_iter().map(clean).collect();
+    let methods = matrix.unproven_methods.iter();
+    unproven.extend(methods.map(|method| format!("the method {}", clean(method))));
     let backend = clean(&matrix.backend);
     let (hue, text) = match matrix.exit_code() {
         0 => (Hue::Good, format!("{counts}: every probe proven on {backend}")),
@@ -251,7 +288,12 @@ mod tests {
                 .map(|(probe, sign)| cell(probe, sign))
                 .collect(),
         });
-        BreachMatrix { backend: "namespace".to_owned(), attempts: 748, rows: rows.collect() }
+        BreachMatrix {
+            backend: "namespace".to_owned(),
+            attempts: 748,
+            unproven_methods: Vec::new(),
+            rows: rows.collect(),
+        }
     }
 
     fn good() -> BreachMatrix {
@@ -331,29 +373,33 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_splits_the_table() {
-        insta::assert_snapshot!(render_breaches(&good(), Style { width: 46, ..PLAIN }), @r"
-        namespace
-                              ┌ bundle-egress
-                              │ ┌ loopback-reach
-          default-route            · ·
-          egress-on-every-address  ✓ ·
-          no-network-namespace     · ✓
-          no-exec                  · ·
+    fn a_narrow_terminal_gets_a_list() {
+        insta::assert_snapshot!(render_breaches(&good(), Style { width: 46, ..PLAIN }));
+    }
 
-                              ┌ metadata
-                              │ ┌ smoke-echo
-          default-route            ✓ ·
-          egress-on-every-address  · ·
-          no-network-namespace       ·
-          no-exec                  · ✓
+    /// As large as a grown catalogue: 30 probes, 25 breaches, of which each flips the probe of its number.
+    fn large() -> BreachMatrix {
+        let cells = |breach: usize| {
+            (0..30).map(move |probe| {
+                let sign = if probe % 25 == breach { '✓' } else { '·' };
+                cell(&format!("probe-with-a-long-name-{probe}"), sign)
+            })
+        };
+        let rows = (0..25).map(|breach| BreachRow {
+            breach: format!("breach-with-a-name-{breach}"),
+            cells: cells(breach).collect(),
+        });
+        BreachMatrix { rows: rows.collect(), ..good() }
+    }
 
-          ✓ flipped as declared  · unchanged as
-            declared  ✗ did not flip  ! not declared
-
-        4 probes, 748 attempts, 4 breaches: every
-          probe proven on namespace
-        ");
+    #[test]
+    fn a_large_matrix_fits_a_terminal() {
+        for width in [80, 120] {
+            let text = render_breaches(&large(), Style { width, ..PLAIN });
+            assert!(text.lines().all(|line| super::width(line) <= width));
+            assert!(text.lines().count() < 40, "{text}");
+        }
+        insta::assert_snapshot!(render_breaches(&large(), PLAIN));
     }
 
     #[test]

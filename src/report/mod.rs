@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`text`] | whatever a guest had a hand in, made harmless |
 //! | [`terminal`], [`breaches`], [`canaries`] | the closing matrix for a person |
+//! | [`explain`] | what was expected beside what was seen |
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
 //! | [`tally`] | the counts and the exit code |
@@ -13,6 +14,7 @@
 
 pub mod breaches;
 pub mod canaries;
+pub mod explain;
 pub mod file;
 pub mod json;
 pub mod junit;

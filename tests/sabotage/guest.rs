@@ -20,9 +20,6 @@ fn bottle(scene: &Scene) -> u32 {
     found.expect("a bottle")
 }
 
-/// Finds whom to kill.
-type Victim = fn(&Scene) -> u32;
-
 fn outer(scene: &Scene) -> u32 {
     scene.trace.helper().expect("a helper").0
 }
@@ -51,6 +48,7 @@ fn killed_before_the_attempts_all_is_inconclusive() {
 
 #[test]
 fn killed_amid_the_attempts_nothing_is_contained() {
+    type Victim = fn(&Scene) -> u32;
     let victims: [(Victim, bool); 3] = [(bottle, false), (outer, true), (inner, true)];
     for (victim, holds_the_lab) in victims {
         for done in [1, 2, 20] {

@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::helper::{Helper, HelperError, complaint};
-use super::real::RealLoopback;
-use super::world::{World, net};
+use super::real::{RealLoopback, Share};
+use super::world::{self, World, net};
 use super::{Arena, LaunchError, NAME};
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
@@ -32,6 +32,7 @@ pub(super) struct NamespaceArena {
     bottle: NamespaceBottle,
     lab: NamespaceLab,
     teardown: Teardown,
+    _share: Share,
 }
 
 struct NamespaceBottle {
@@ -60,7 +61,9 @@ impl NamespaceArena {
     ) -> Result<Self, LaunchError> {
         let name = format!("bottle-{:08x}", rand::random::<u32>());
         let mut world = World::plan(&name, breach);
+        // Beside what the breach mounts.
         world.bottle.mounts.extend_from_slice(mounts);
+        let share = Share::take(world.bottle.net == REAL).await;
         let real = RealLoopback::open().map_err(|source| LaunchError {
             backend: NAME,
             step: "the listeners on the real loopback cannot be opened".into(),
@@ -135,6 +138,7 @@ impl NamespaceArena {
                 _forwarders: forwarders,
             },
             teardown,
+            _share: share,
         })
     }
 }
@@ -227,8 +231,7 @@ impl Fixture for NamespaceLab {
     }
 
     fn inbound(&self) -> Option<Inbound> {
-        let from = [net::HOST, net::NEIGHBOUR, net::WORLD].map(ToOwned::to_owned).into();
-        Some(Inbound { control: net::BUNDLE.into(), from })
+        Some(world::inbound())
     }
 
     fn has_real_bridge(&self) -> bool {

@@ -12,8 +12,11 @@ use async_trait::async_trait;
 use claude_bottle_protocol::helper::Mount;
 
 use self::arena::NamespaceArena;
+use self::world::World;
 use super::{Arena, Backend, LaunchError};
 use crate::breach::Breach;
+use crate::expected::Table;
+use crate::probe::definition::Probe;
 
 /// The embedded backend.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +45,10 @@ impl Backend for Namespace {
 
     fn breaches(&self) -> &'static [Breach] {
         world::BREACHES
+    }
+
+    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
+        Some(World::topology(breach).table(probes, NAME))
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {

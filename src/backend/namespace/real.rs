@@ -4,13 +4,22 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, LazyLock};
 
 use claude_bottle_protocol::witness::Transport;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::world::DISCARD_PORT;
 
 /// How many ports are tried until one is free on every address.
 const PORTS_TRIED: usize = 64;
+
+/// Where is listened.
+pub(super) const ADDRESSES: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
 
 /// What is listened on.
 #[derive(Debug, Default)]
@@ -43,6 +52,29 @@ pub(super) struct Absent {
     pub(super) transport: Transport,
     /// Why.
     pub(super) why: String,
+}
+
+/// What a bottle holds as long as it lives. One that is in the real net namespace would reach the listeners of the
+/// others, so it is alone, as far as this process goes.
+#[expect(dead_code, reason = "held, not read")]
+pub(super) enum Share {
+    /// Together with others.
+    Shared(OwnedRwLockReadGuard<()>),
+    /// Alone.
+    Alone(OwnedRwLockWriteGuard<()>),
+}
+
+impl Share {
+    /// Waits until such a bottle may be launched.
+    pub(super) async fn take(alone: bool) -> Self {
+        static BOTTLES: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+        let bottles = Arc::clone(&BOTTLES);
+        if alone {
+            Self::Alone(bottles.write_owned().await)
+        } else {
+            Self::Shared(bottles.read_owned().await)
+        }
+    }
 }
 
 impl RealLoopback {
@@ -94,18 +126,13 @@ impl RealLoopback {
 /// Listens on all of the loopback's addresses, on one port. An address that this machine does not have (a kernel
 /// without IPv6) is left out.
 fn open_all(port: &'static str, number: u16) -> io::Result<Vec<Opened>> {
-    let addresses = [
-        IpAddr::from(Ipv4Addr::LOCALHOST),
-        IpAddr::from(Ipv4Addr::new(127, 0, 0, 2)),
-        IpAddr::from(Ipv6Addr::LOCALHOST),
-    ];
     let mut number = number;
     let mut opened = Vec::new();
-    for ip in addresses {
+    for ip in ADDRESSES {
         for transport in [Transport::Tcp, Transport::Udp] {
             let (descriptor, address) = match open(transport, SocketAddr::new(ip, number)) {
                 Ok(opened) => opened,
-                Err(error) if is_no_address(&error) && ip != addresses[0] => continue,
+                Err(error) if is_no_address(&error) && ip != ADDRESSES[0] => continue,
                 Err(error) => return Err(error),
             };
             number = address.port();

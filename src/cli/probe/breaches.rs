@@ -11,7 +11,8 @@ use crate::breach::Breach;
 use crate::cli::{Colour, print};
 use crate::nearest::nearest;
 use crate::probe::flip;
-use crate::probe::outcome::RunOutcome;
+use crate::probe::outcome::{ProbeOutcome, RunOutcome};
+use crate::probe::verdict::Verdict;
 use crate::report::breaches::{BreachMatrix, BreachRow, Cell, render_breaches};
 use crate::report::progress::Progress;
 use crate::report::terminal;
@@ -36,19 +37,28 @@ pub(super) fn run(
             worst = worst.max(crate::report::exit_code(&skipped));
             continue;
         };
-        let mut matrix = BreachMatrix { backend: name.clone(), attempts: 0, rows: Vec::new() };
-        for breach in breaches(backend.as_ref(), wanted)? {
-            progress.phase(&format!("breach {breach}: {}", breach.title()));
-            let Some(outcome) = runner.run(backend.as_ref(), &probes, Some(breach), &()) else {
-                return Ok(ExitCode::from(interrupt::CODE));
-            };
-            if wanted != "all" || arguments.verbose > 0 {
-                text += &terminal::render(std::slice::from_ref(&outcome), style);
+        let wanted_here = breaches(backend.as_ref(), wanted)?;
+        let bottles: Vec<_> = wanted_here.iter().copied().map(Some).collect();
+        let Some(outcomes) = runner.each(backend.as_ref(), &probes, &bottles, &progress) else {
+            return Ok(ExitCode::from(interrupt::CODE));
+        };
+        if wanted != "all" || arguments.verbose > 0 {
+            for outcome in &outcomes {
+                text += &terminal::render(std::slice::from_ref(outcome), style);
                 text.push('\n');
             }
-            matrix.attempts += outcome.probes.iter().map(|p| p.attempts.len()).sum::<usize>();
-            matrix.rows.push(row(&outcome, breach, selection));
         }
+        let made = |outcome: &RunOutcome| outcome.probes.iter().map(|p| p.attempts.len()).sum();
+        let matrix = BreachMatrix {
+            backend: name.clone(),
+            attempts: outcomes.iter().map(made).max().unwrap_or(0),
+            unproven_methods: flip::unflipped_methods(&outcomes),
+            rows: wanted_here
+                .iter()
+                .zip(&outcomes)
+                .map(|(breach, outcome)| row(outcome, *breach, selection))
+                .collect(),
+        };
         text += &render_breaches(&matrix, style);
         worst = worst.max(code(&matrix, wanted));
     }
@@ -66,7 +76,8 @@ fn code(matrix: &BreachMatrix, wanted: &str) -> u8 {
     u8::from(!matrix.rows.iter().flat_map(|row| &row.cells).all(as_declared))
 }
 
-fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Vec<Breach>> {
+/// Those that `wanted` names, or all of them.
+pub(super) fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Vec<Breach>> {
     let here = backend.breaches();
     if wanted == "all" {
         return Ok(here.to_vec());
@@ -84,7 +95,9 @@ fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Vec<Breach>> 
 
 fn row(outcome: &RunOutcome, breach: Breach, selection: &Selection) -> BreachRow {
     let declared = flip::declared(selection.probes(), breach, &outcome.backend);
-    let cells = outcome.probes.iter().map(|probe| Cell {
+    // What is not tried here can prove nothing, and need not.
+    let tried = |probe: &&ProbeOutcome| !matches!(probe.verdict, Verdict::Skipped { .. });
+    let cells = outcome.probes.iter().filter(tried).map(|probe| Cell {
         probe: probe.name.clone(),
         expected_flip: declared.contains(&probe.name),
         flipped: flip::has_flipped(probe),

@@ -1,7 +1,9 @@
 //! `claude-bottle probe`.
 
 mod breaches;
+mod explain;
 mod interrupt;
+mod many;
 mod selection;
 
 use std::collections::BTreeMap;
@@ -18,10 +20,9 @@ use self::selection::Selection;
 use super::{Colour, print};
 use crate::backend::{self, Backend};
 use crate::breach::Breach;
-use crate::error_chain;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::RunOutcome;
-use crate::probe::run::{self, Watch};
+use crate::probe::run::Watch;
 use crate::report::progress::{Mode, Progress};
 use crate::report::{self, exit_code, file, json, junit, terminal};
 use crate::runtime;
@@ -50,6 +51,10 @@ pub(super) struct Arguments {
     /// own. 0 then means: exactly the declared probes did.
     #[arg(long, value_name = "NAME|all")]
     breach: Option<String>,
+    /// Tell for each attempt what the plan lets expect, what was seen, and why; with `--breach`, in the bottles that have
+    /// those holes. 0 then means: all came out as expected.
+    #[arg(long)]
+    explain: bool,
     /// List the probes with their titles, and run none.
     #[arg(long)]
     list: bool,
@@ -75,6 +80,7 @@ Examples:
   claude-bottle probe                         every probe, on the embedded backend
   claude-bottle probe loopback -v             one probe, every attempt
   claude-bottle probe --breach all            prove that every probe can fail
+  claude-bottle probe --explain               what was expected beside what was seen
   claude-bottle probe --junit report.xml      for a CI dashboard";
 
 fn backend_names() -> clap::builder::PossibleValuesParser {
@@ -94,6 +100,9 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
     let interrupts = Interrupts::listen(&runtime, progress.aside());
     let runner = Runner { runtime: &runtime, interrupts: &interrupts, arguments };
     let started = SystemTime::now();
+    if arguments.explain {
+        return explain::run(&runner, &selection, colour, progress);
+    }
     if let Some(wanted) = &arguments.breach {
         return breaches::run(&runner, wanted, &selection, colour, progress);
     }
@@ -130,27 +139,39 @@ impl Runner<'_> {
         let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
             return RunOutcome::of_skipped(name, Vec::new());
         };
-        let run = self.run(backend.as_ref(), &probes, None, progress);
+        let run = self.run(backend.as_ref(), &probes, progress);
         run.unwrap_or_else(|| {
             RunOutcome::inconclusive(name, None, &probes, "the run was interrupted")
         })
     }
 
-    /// One run, with or without a breach; none if it was interrupted.
+    /// One run of the sound bottle; none if it was interrupted.
     fn run(
         &self,
         backend: &dyn Backend,
         probes: &[Probe],
-        breach: Option<Breach>,
         watch: &dyn Watch,
     ) -> Option<RunOutcome> {
-        let keep = interrupt::Keep { wanted: self.arguments.keep, interrupts: self.interrupts };
-        let run = run::run(backend, probes, breach, watch, &keep);
-        let ended = self.runtime.block_on(self.interrupts.or_interrupted(run))?;
-        Some(ended.unwrap_or_else(|error| {
-            let breach = breach.map(Breach::name);
-            RunOutcome::launch_failed(backend.name(), breach, probes, &error_chain(&error))
-        }))
+        let keep = self.keep();
+        let run = many::one(backend, probes, None, watch, &keep);
+        self.runtime.block_on(self.interrupts.or_interrupted(run))
+    }
+
+    /// One run for each of `breaches`, none of which means a sound bottle; nothing if they were interrupted.
+    fn each(
+        &self,
+        backend: &dyn Backend,
+        probes: &[Probe],
+        breaches: &[Option<Breach>],
+        progress: &Progress,
+    ) -> Option<Vec<RunOutcome>> {
+        let keep = self.keep();
+        let runs = many::each(backend, probes, breaches, progress, &keep);
+        self.runtime.block_on(self.interrupts.or_interrupted(runs))
+    }
+
+    fn keep(&self) -> interrupt::Keep<'_> {
+        interrupt::Keep { wanted: self.arguments.keep, interrupts: self.interrupts }
     }
 }
 

@@ -14,6 +14,7 @@ mod holes;
 mod map;
 mod posts;
 mod sockets;
+mod topology;
 mod wires;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use self::sockets::Sockets;
 use super::helper::Built;
 use super::real::{Absent, RealLoopback};
 use crate::breach::Breach;
-use crate::lab::{Listening, Sites};
+use crate::lab::{Inbound, Listening, Sites};
 use crate::probe::definition::Site;
 
 /// The net namespaces' names.
@@ -124,6 +125,12 @@ impl World {
         let net = self.lab.nets.iter_mut().find(|net| net.name == name);
         net.expect("the plan has this net")
     }
+}
+
+/// From where the outside dials into the bottle.
+pub(super) fn inbound() -> Inbound {
+    let from = [net::HOST, net::NEIGHBOUR, net::WORLD].map(ToOwned::to_owned).into();
+    Inbound { control: net::BUNDLE.into(), from }
 }
 
 fn walls(name: &str) -> Bottle {

@@ -113,7 +113,9 @@ impl Posts {
         let gateway = gateway.control(net::BUNDLE, map::BUNDLE);
         self.both(net::BUNDLE, ANY_V4, GATEWAY_PORT, &[gateway]);
         let egress = Stand::new(Site::Bundle, "egress").dialled_as(&[map::BUNDLE]);
-        self.both(net::BUNDLE, ONE, EGRESS_PORT, &[egress.control(net::BUNDLE, ONE)]);
+        let inside = Stand::new(Site::Bundle, "egress-inside").dialled_as(&[ONE]);
+        let stands = [egress, inside].map(|stand| stand.control(net::BUNDLE, ONE));
+        self.both(net::BUNDLE, ONE, EGRESS_PORT, &stands);
         self.bundle_below_ports();
     }
 
@@ -194,10 +196,20 @@ impl Posts {
 
     /// Adds a listener that the launcher has opened on its own loopback.
     pub(super) fn adopt(&mut self, opened: &Opened) -> Listener {
-        let ip = opened.address.ip();
-        let stand = Stand::new(Site::RealLoopback, opened.port).dialled_as(&[ip]);
+        self.adopt_at(opened.port, opened.transport, opened.address)
+    }
+
+    /// As [`adopt`](Self::adopt), for a listener that is only planned.
+    pub(super) fn adopt_at(
+        &mut self,
+        port: &str,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> Listener {
+        let ip = address.ip();
+        let stand = Stand::new(Site::RealLoopback, port).dialled_as(&[ip]);
         let stands = vec![stand.control(REAL, ip)];
-        let id = self.add(REAL, opened.transport, opened.address, stands);
+        let id = self.add(REAL, transport, address, stands);
         self.0[id as usize].listener.clone()
     }
 

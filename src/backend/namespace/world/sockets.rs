@@ -66,6 +66,11 @@ impl Sockets {
         self.host.iter().map(placed).collect()
     }
 
+    /// The one on the real host, which is only planned.
+    pub(super) fn real(&self) -> &UnixListener {
+        &self.real
+    }
+
     /// Opens the one on the real host, in the net namespace of this process: what to tell the helper of it, and its
     /// descriptor.
     pub(super) fn open_real(&mut self) -> Option<(UnixListener, OwnedFd)> {

@@ -1,0 +1,161 @@
+//! The plan for the simulator: as it is launched, but for the ports that only the kernel can choose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use claude_bottle_protocol::helper::{Lab, REAL};
+use claude_bottle_protocol::prober::SocketFile;
+use claude_bottle_protocol::witness::{Listener, Transport};
+
+use super::posts::DISCARD_PORT;
+use super::{Post, World, net};
+use crate::backend::namespace::helper::Built;
+use crate::backend::namespace::real;
+use crate::breach::Breach;
+use crate::expected::{Process, Topology};
+use crate::probe::definition::Site;
+
+/// The first of the ports that stand for those which the kernel chooses in the lab.
+const RANDOM: u16 = 50_000;
+/// The port that stands for the one which it chooses on the real loopback.
+const REAL_RANDOM: u16 = 60_000;
+
+impl World {
+    /// The world around a sound bottle, or one with the hole that `breach` makes, as the simulator takes it.
+    pub(in super::super) fn topology(breach: Option<Breach>) -> Topology {
+        let mut world = Self::plan("bottle", breach);
+        let mut random_ports = BTreeSet::from([REAL_RANDOM]);
+        let mut listening = BTreeMap::new();
+        for placed in &mut world.lab.listeners {
+            let listener = &mut placed.listener;
+            let has_ports = matches!(listener.transport, Transport::Tcp | Transport::Udp);
+            if has_ports && listener.address.port() == 0 {
+                // Those that share no port get one each.
+                let number = placed.same_port.unwrap_or(1000 + listener.id);
+                let port = RANDOM + u16::try_from(number).expect("a few dozen listeners");
+                listener.address.set_port(port);
+                random_ports.insert(port);
+            }
+            listening.insert(listener.id, listener.address);
+        }
+        for (name, port) in [("discard", DISCARD_PORT), ("random", REAL_RANDOM)] {
+            for ip in real::ADDRESSES {
+                for transport in [Transport::Tcp, Transport::Udp] {
+                    let address = SocketAddr::new(ip, port);
+                    let adopted = world.posts.adopt_at(name, transport, address);
+                    world.lab.adopted.push(adopted);
+                }
+            }
+        }
+        world.lab.adopted_sockets.push(world.sockets.real().clone());
+        // Which files they are does not matter, as long as each is another one.
+        let sockets = world.lab.sockets.iter().map(|placed| placed.listener.id);
+        let file = |id: u32| (id, SocketFile { device: 0, inode: id.into() });
+        let files = sockets.map(file).collect();
+        let built = Built { inodes: BTreeMap::new(), listening, files, cookies: Vec::new() };
+        let allowed = world.posts.0.iter().filter(|post| is_allowed(post));
+        Topology {
+            allowed: allowed.map(|post| post.listener.id).collect(),
+            sites: world.sites(&built),
+            forwarders: world.forwarders,
+            inbound: Some(super::inbound()),
+            bottle: world.bottle,
+            host: net::HOST.into(),
+            processes: processes(&world.lab),
+            lab: world.lab,
+            random_ports,
+        }
+    }
+}
+
+/// What is in the lab's PID namespace: the witness, which stays in the last net in which it listens; the bundle's init;
+/// and probers that send controls. The helper itself is in the real net, which nobody of the lab may enter.
+fn processes(lab: &Lab) -> Vec<Process> {
+    let listens = |net: &str, any: fn(&Listener) -> bool| {
+        lab.listeners.iter().any(|placed| placed.net == net && any(&placed.listener))
+    };
+    let nets = || lab.nets.iter().map(|net| net.name.clone());
+    let is_udp: fn(&Listener) -> bool = |listener| listener.transport == Transport::Udp;
+    let sockets = nets().filter(|net| listens(net, is_udp));
+    let witness = Process {
+        net: nets().rfind(|net| listens(net, |_| true)).unwrap_or_else(|| REAL.into()),
+        sockets: sockets.chain([REAL.to_owned()]).collect(),
+        stays: true,
+    };
+    let quiet = |net: String, stays| Process { net, sockets: BTreeSet::new(), stays };
+    let mut all = vec![witness, quiet(net::BUNDLE.into(), true)];
+    all.extend(nets().map(|net| quiet(net, false)));
+    all
+}
+
+/// The plan allows the gateway, and nothing else.
+fn is_allowed(post: &Post) -> bool {
+    let gateway =
+        post.stands.iter().any(|stand| stand.site == Site::Bundle && stand.port == "gateway");
+    gateway && post.listener.transport == Transport::Tcp
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expected::Kind;
+    use crate::host::Requirement;
+    use crate::probe::catalogue::Catalogue;
+    use crate::probe::parse::Known;
+
+    fn catalogue() -> Catalogue {
+        let requirements = Requirement::words();
+        let names = Breach::names();
+        let known = Known::from(names.as_slice()).with_requirements(&requirements);
+        Catalogue::embedded(known).unwrap()
+    }
+
+    /// Each probe's expectations, those that are the same told once.
+    fn told(breach: Option<Breach>, probes: &[&str]) -> String {
+        let catalogue = catalogue();
+        let all: Vec<_> =
+            probes.iter().map(|probe| catalogue.get(probe).unwrap().clone()).collect();
+        World::topology(breach).table(&all, "namespace").to_string()
+    }
+
+    const PROBES: &[&str] = &["bundle-reach", "egress-port-bypass", "host-gateway", "smoke-echo"];
+
+    #[test]
+    fn of_a_sound_bottle() {
+        insta::assert_snapshot!(told(None, PROBES));
+    }
+
+    #[test]
+    fn of_a_bottle_with_a_wire_to_the_host() {
+        insta::assert_snapshot!(told(Some(Breach::LinkToHost), PROBES));
+    }
+
+    #[test]
+    fn of_a_bottle_without_its_one_route() {
+        insta::assert_snapshot!(told(Some(Breach::NoBundleRoute), PROBES));
+    }
+
+    #[test]
+    fn of_a_bottle_in_the_real_net() {
+        let told = told(Some(Breach::NoNetworkNamespace), &["host-gateway", "loopback-reach"]);
+        insta::assert_snapshot!(told);
+    }
+
+    /// Whatever the catalogue tries has an expectation, and in a sound bottle it is that all is well.
+    #[test]
+    fn every_attempt_has_an_expectation() {
+        let catalogue = catalogue();
+        for breach in [None].into_iter().chain(super::super::BREACHES.iter().copied().map(Some)) {
+            let table = World::topology(breach).table(catalogue.probes(), "namespace");
+            assert!(table.attempts() > 0);
+            for (probe, what, expected) in table.iter() {
+                let breach = breach.map_or("sound", Breach::name);
+                let at = format!("{breach}: {probe}: {what}: {expected}: {}", expected.why);
+                assert_ne!(expected.kinds, [], "{at}");
+                let well = [Kind::Contained, Kind::Reached, Kind::Skipped];
+                let is_well = expected.kinds.iter().all(|kind| well.contains(kind));
+                assert!(breach != "sound" || is_well, "{at}");
+            }
+        }
+    }
+}
