@@ -154,7 +154,7 @@ fn watch(toolbox: &str, over: &AtomicBool) -> Option<Seen> {
             found = probers(toolbox);
         }
         for process in &found {
-            if let Some(kib) = anonymous_kib(process) {
+            if let Some(kib) = anonymous_kib(*process) {
                 let (most, looks) = seen.map_or((0, 0), |seen| (seen.anonymous_kib, seen.looks));
                 seen = Some(Seen { anonymous_kib: most.max(kib), looks: looks + 1 });
             }
@@ -181,7 +181,7 @@ fn probers(toolbox: &str) -> BTreeSet<u32> {
     found
 }
 
-fn anonymous_kib(process: &u32) -> Option<u64> {
+fn anonymous_kib(process: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -80,6 +80,7 @@ async fn descriptors_that_did_not_arrive_are_missed() {
 #[tokio::test]
 async fn a_helper_that_does_not_hear_is_killed() {
     let Some(helper) = helper().await else { return };
+    helper.talk().await.ready().await.expect("it is ready");
     let outer = helper.id().expect("it runs");
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
     let inner: i32 = children.trim().parse().unwrap();
