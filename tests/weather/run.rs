@@ -2,9 +2,8 @@
 
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,21 +17,6 @@ use crate::trace::{MARK, Trace};
 /// How long anything may take before a test gives up: far longer than anything does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program, where every user can execute it.
-static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-    use std::os::unix::fs::PermissionsExt as _;
-    let built = Path::new(env!("CARGO_BIN_EXE_claude-bottle"));
-    if Who::Nobody.if_possible().is_none() || !is_hidden(built) {
-        return built.to_owned();
-    }
-    let folder = std::env::temp_dir().join(format!("claude-bottle-test-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-    let copy = folder.join("claude-bottle");
-    std::fs::copy(built, &copy).expect("copy the program");
-    copy
-});
-
 /// Whether others than the owner cannot get at a file.
 fn is_hidden(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
@@ -44,7 +28,7 @@ fn is_hidden(path: &Path) -> bool {
 
 /// Where the program is.
 pub(crate) fn program() -> &'static str {
-    PROGRAM.to_str().expect("a path in UTF-8")
+    env!("CARGO_BIN_EXE_claude-bottle")
 }
 
 /// Whom it runs as.
@@ -57,13 +41,14 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    /// Whoever can be taken on here: only root can become somebody else.
+    /// Whoever can be taken on here: only root can become somebody else, who must get at the program.
     pub(crate) fn all() -> Vec<Self> {
         [Self::Myself, Self::Nobody].into_iter().filter_map(Self::if_possible).collect()
     }
 
     fn if_possible(self) -> Option<Self> {
-        (self == Self::Myself || nix::unistd::geteuid().is_root()).then_some(self)
+        let can_change = || nix::unistd::geteuid().is_root() && !is_hidden(Path::new(program()));
+        (self == Self::Myself || can_change()).then_some(self)
     }
 }
 
