@@ -106,7 +106,7 @@ fn datagrams_that_found_no_room_are_noticed() {
 
 #[test]
 fn connections_that_found_no_room_are_noticed() {
-    let flood = |address| {
+    let flood = |address: SocketAddr| {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let address = SockaddrStorage::from(address);
         let mut tried = Vec::new();

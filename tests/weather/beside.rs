@@ -59,7 +59,7 @@ fn a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged() {
     }
     // Kept by us, by a run beside us, or by somebody else: taken in any case; or not to be had by this user.
     let tcp = TcpListener::bind(("127.0.0.1", 9));
-    let _udp = UdpSocket::bind(("127.0.0.1", 9));
+    let udp = UdpSocket::bind(("127.0.0.1", 9));
     let expected =
         if tcp.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
             "listening on the real port 9 needs root or CAP_NET_BIND_SERVICE"
@@ -67,6 +67,7 @@ fn a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged() {
             "somebody else listens on the real port 9"
         };
     let found = at_once(1).remove(0);
+    drop((tcp, udp));
     let (discard, others): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|(_, what, ..)| what.contains("real-loopback:discard"));
     assert!(discard.len() >= 2 && others.len() > 20, "{discard:?}");
