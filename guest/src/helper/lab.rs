@@ -19,8 +19,9 @@ use crate::netlink::{self, Netlink};
 use crate::sys::namespace;
 use crate::witness::listener::Socket;
 
-/// How long both ends of every wire may take to come up. Measured: well below a millisecond.
-const WIRES_UP: Duration = Duration::from_secs(2);
+/// How long both ends of every wire may take to come up. Measured: well below a millisecond; but it takes the kernel's
+/// one lock on all network configuration, which whoever takes net namespaces down beside us holds for seconds.
+const WIRES_UP: Duration = Duration::from_secs(10);
 /// How long to wait between two looks at them.
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 

@@ -1,19 +1,17 @@
 //! Broadcast the nonce in an Ethernet frame on every interface: below IP, no route and no firewall is asked.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Instant;
 
 use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::{How, Target, Word};
 use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
 use nix::poll::PollFlags;
 use nix::sys::socket::{LinkAddr, MsgFlags, recv, sendto};
 
 use super::{Means, dial};
-use crate::sys::{socket, uring};
+use crate::sys::{interface, socket, uring};
 
 /// The ethertype of ARP (RFC 826).
 const ARP: u16 = 0x0806;
@@ -147,15 +145,16 @@ fn answer(socket: &OwnedFd, nonce: &Nonce, until: Instant) -> Word {
 
 /// The interfaces that are up, without loopback, each with its hardware address.
 fn interfaces() -> nix::Result<Vec<(LinkAddr, [u8; 6])>> {
-    let up = |flags: InterfaceFlags| {
-        flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
-    };
-    let link = |address: nix::sys::socket::SockaddrStorage| {
-        let link = *address.as_link_addr()?;
-        Some((link, link.addr()?))
-    };
-    let all = getifaddrs()?.filter(|interface| up(interface.flags));
-    Ok(all.filter_map(|interface| interface.address.and_then(link)).collect())
+    let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|error| errno(&error))?;
+    let table = std::fs::read_to_string("/proc/self/net/dev").map_err(|error| errno(&error))?;
+    // Two lines of headings; then `  eth0: 1027 …`.
+    let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    // One that has just gone is not there.
+    Ok(names.filter_map(|name| interface::link(any.as_fd(), name).ok().flatten()).collect())
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 fn ethernet(source: [u8; 6], ethertype: u16, head: &[u8], nonce: &Nonce) -> Vec<u8> {
