@@ -41,6 +41,14 @@ pub enum Breach {
     NetRawUnconfined,
     /// They keep `CAP_NET_RAW`, and the filter on system calls lets `io_uring` through.
     NetRawIoUring,
+    /// The bottle has a default route by way of the bundle, which forwards, and everybody knows the way back.
+    DefaultRouteViaBundle,
+    /// The same, and the way back leads elsewhere.
+    OneWay,
+    /// The bottle has a second wire, to the host, that carries IPv6 alone.
+    Ipv6On,
+    /// The bottle has a second wire, to its neighbour.
+    NeighbourOnSameSegment,
 }
 
 /// What is to be known of a breach.
@@ -160,6 +168,30 @@ const ABOUT: &[About] = &[
         name: "net-raw-io-uring",
         title: "the bottle's commands keep CAP_NET_RAW, and their filter on socket(2) knows nothing of io_uring",
         knock_ons: &["icmp-echo", "raw-and-packet-sockets"],
+    },
+    About {
+        breach: Breach::DefaultRouteViaBundle,
+        name: "default-route-via-bundle",
+        title: "the bottle has a default route by way of the bundle, which forwards",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::OneWay,
+        name: "one-way",
+        title: "the bundle forwards for the bottle, and all replies go astray",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::Ipv6On,
+        name: "ipv6-on",
+        title: "the bottle is on a bridge of the host whose IPv6 was left on",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::NeighbourOnSameSegment,
+        name: "neighbour-on-same-segment",
+        title: "another bottle is on the same segment",
+        knock_ons: &[],
     },
 ];
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use claude_bottle_protocol::helper::REAL;
-use claude_bottle_protocol::prober::{Action, How, Target};
+use claude_bottle_protocol::prober::{Action, How, Lookup, Server, Target};
 use claude_bottle_protocol::witness::Transport;
 
 use super::network::Network;
@@ -115,4 +115,20 @@ pub(super) fn dial_each(
         Some((listener, way)) => Fate::Arrives { listener, way },
         None => Fate::Stays { how: last, way: ways.join("; ") },
     }
+}
+
+/// The listeners to which `action` leaves connections half open. What their kernels throw away then shows as loss.
+pub(super) fn half_open(action: &Action, topology: &Topology) -> Vec<u32> {
+    let target = match action {
+        Action::Tcp(target) | Action::TcpFastOpen(target) | Action::Mptcp(target) => target,
+        Action::DnsTcp(Lookup { server: Server::At(target), .. }) => target,
+        _ => return Vec::new(),
+    };
+    let addresses = names::resolve(&target.host, &topology.bottle).into_iter();
+    let network = Network::new(topology);
+    let send = |ip| {
+        let address = SocketAddr::new(ip, target.port);
+        network.send(&topology.bottle.net, Transport::Tcp, address).half_open
+    };
+    addresses.filter_map(send).collect()
 }

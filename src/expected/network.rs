@@ -29,6 +29,8 @@ pub(super) struct Network<'a> {
 pub(super) struct Course {
     /// The listener that gets what was sent.
     pub(super) listener: Option<u32>,
+    /// The listener to which a connection stays half open, since no answer finds its way back.
+    pub(super) half_open: Option<u32>,
     /// How it looks to the client.
     pub(super) how: How,
     /// The way, in words.
@@ -93,7 +95,7 @@ impl<'a> Network<'a> {
                 let told = stopped.told && self.gets_back(&stopped.net, stopped.source, from);
                 way.end = stopped.why;
                 let how = if told { How::Unreachable } else { How::TimedOut };
-                return Course { listener: None, how, way };
+                return Course { listener: None, half_open: None, how, way };
             }
         };
         let back = self.gets_back(&arrived.net, Some(arrived.source), from);
@@ -103,20 +105,24 @@ impl<'a> Network<'a> {
             }
             way.end = format!("nothing listens on {transport} {}", self.shown(to));
             let how = if back { How::Refused } else { How::TimedOut };
-            return Course { listener: None, how, way };
+            return Course { listener: None, half_open: None, how, way };
         };
         way.end = format!("listens on {transport} {}", self.shown(listener.address));
         let source = arrived.source;
         match (back, transport) {
-            (true, _) => Course { listener: Some(listener.id), how: How::Answered, way },
+            (true, _) => {
+                Course { listener: Some(listener.id), half_open: None, how: How::Answered, way }
+            }
             // One way is enough for a datagram.
             (false, Transport::Udp) => {
                 let _ = write!(way.end, ", though no answer finds its way back to {source}");
-                Course { listener: Some(listener.id), how: How::TimedOut, way }
+                let (listener, how) = (Some(listener.id), How::TimedOut);
+                Course { listener, half_open: None, how, way }
             }
             (false, _) => {
                 let _ = write!(way.end, ", but no answer finds its way back to {source}");
-                Course { listener: None, how: How::TimedOut, way }
+                let half_open = (transport == Transport::Tcp).then_some(listener.id);
+                Course { listener: None, half_open, how: How::TimedOut, way }
             }
         }
     }

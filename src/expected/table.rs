@@ -1,6 +1,6 @@
 //! The expected verdict of every attempt, and how a run compares with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use claude_bottle_protocol::helper::REAL;
@@ -66,9 +66,10 @@ impl Comparison {
 impl Topology {
     /// What must come of each attempt of `probes` on `backend`.
     pub fn table(&self, probes: &[Probe], backend: &str) -> Table {
-        let oracle = Oracle::new(self);
+        let planned = attempt::plan(probes, backend, &self.sites);
+        let oracle = Oracle::new(self, &planned);
         let mut table = Table::default();
-        for planned in attempt::plan(probes, backend, &self.sites) {
+        for planned in planned {
             let cell = Cell {
                 what: planned.what.clone(),
                 depends_on_machine: depends_on_machine(&planned),
@@ -154,16 +155,24 @@ struct Oracle<'a> {
     topology: &'a Topology,
     /// Whether the prober's sign of life arrives at what the plan allows.
     lives: bool,
+    /// The listeners to which connections stay half open. The client sends its first packet again after a second, and
+    /// that one is counted as lost (`tcp_v4_rcv`, `sk_drops`): whatever else goes there cannot be told any more.
+    lossy: BTreeSet<u32>,
 }
 
 impl<'a> Oracle<'a> {
-    fn new(topology: &'a Topology) -> Self {
+    fn new(topology: &'a Topology, planned: &[Planned]) -> Self {
+        let half_open = |planned: &Planned| match &planned.means {
+            Means::Prober { action, .. } => methods::half_open(action, topology),
+            _ => Vec::new(),
+        };
+        let lossy = planned.iter().flat_map(half_open).collect();
         let life = attempt::sign_of_life(&topology.sites);
         let lives = life.is_none_or(|(attempt, listening)| {
             let fate = methods::fate(&attempt.action, topology);
             matches!(fate, Fate::Arrives { listener, .. } if listener == listening.id)
         });
-        Self { topology, lives }
+        Self { topology, lives, lossy }
     }
 
     fn expected(&self, planned: &Planned) -> Expected {
@@ -211,6 +220,10 @@ impl<'a> Oracle<'a> {
             Fate::Fused { way } => return Expected::new(Kind::Inconclusive, way),
             Fate::Unknown => unreachable!("handled above"),
         };
+        if let Some(listener) = listeners.iter().find(|one| self.lossy.contains(&one.id)) {
+            let why = format!("{way}; connections to {} stay half open", listener.name);
+            return Expected::new(Kind::Inconclusive, why);
+        }
         if let Some(listener) = listeners.iter().find(|one| !self.control_arrives(one)) {
             let why = format!("no control reaches {} from {}", listener.name, listener.control);
             return Expected::new(Kind::Inconclusive, why);

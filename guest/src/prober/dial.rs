@@ -67,12 +67,25 @@ pub(super) fn connected(
     address: SocketAddr,
     until: Instant,
 ) -> Result<OwnedFd, Word> {
-    let socket = connected_once(kind, address, until)?;
+    not_to_itself(|| connected_once(kind, address, until))
+}
+
+/// As [`connected`], however the socket is made.
+pub(super) fn connected_by(
+    open: impl Fn() -> Result<OwnedFd, Word>,
+    address: SocketAddr,
+    until: Instant,
+) -> Result<OwnedFd, Word> {
+    not_to_itself(|| connect_to(open()?, address, until))
+}
+
+fn not_to_itself(connect: impl Fn() -> Result<OwnedFd, Word>) -> Result<OwnedFd, Word> {
+    let socket = connect()?;
     if !is_connected_to_itself(&socket) {
         return Ok(socket);
     }
     // Kept open until the next one has its port, which is another one for that reason.
-    connected_once(kind, address, until)
+    connect()
 }
 
 /// Whether `socket` is its own peer.
@@ -99,11 +112,7 @@ fn connected_once(kind: SockType, address: SocketAddr, until: Instant) -> Result
 }
 
 /// Connects `socket`, which does not block, to `address`.
-pub(super) fn connect_to(
-    socket: OwnedFd,
-    address: SocketAddr,
-    until: Instant,
-) -> Result<OwnedFd, Word> {
+fn connect_to(socket: OwnedFd, address: SocketAddr, until: Instant) -> Result<OwnedFd, Word> {
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
         Ok(()) => return Ok(socket),
         Err(Errno::EINPROGRESS) => {}
@@ -200,6 +209,21 @@ mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
 
     use super::*;
+
+    #[test]
+    fn whoever_is_connected_to_itself_tries_again() {
+        let tries = std::cell::Cell::new(0);
+        let connect = || {
+            tries.set(tries.get() + 1);
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            if tries.get() == 1 {
+                socket.connect(socket.local_addr().unwrap()).unwrap();
+            }
+            Ok(socket.into())
+        };
+        assert!(!is_connected_to_itself(&not_to_itself(connect).unwrap()));
+        assert_eq!(tries.get(), 2);
+    }
 
     #[test]
     fn a_socket_that_is_its_own_peer_is_noticed() {

@@ -45,10 +45,12 @@ fn one(kind: Kind, address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
         Kind::Ping => libc::SOCK_DGRAM,
         Kind::Raw => libc::SOCK_RAW,
     };
-    let opened = socket::open(libc::AF_INET, socket_type, libc::IPPROTO_ICMP);
-    let connected = opened.map_err(dial::socket_word);
+    let open = || {
+        let opened = socket::open(libc::AF_INET, socket_type, libc::IPPROTO_ICMP);
+        opened.map_err(dial::socket_word)
+    };
     let address = SocketAddr::new(address.ip(), 0);
-    let socket = match connected.and_then(|socket| dial::connect_to(socket, address, until)) {
+    let socket = match dial::connected_by(open, address, until) {
         Ok(socket) => socket,
         Err(word) => return word,
     };

@@ -16,9 +16,11 @@ pub(super) fn attempt(target: &Target, nonce: &Nonce, until: Instant, means: &Me
 
 fn one(address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let opened = socket::open(family, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
-    let opened = opened.map_err(dial::socket_word);
-    let socket = match opened.and_then(|socket| dial::connect_to(socket, address, until)) {
+    let open = || {
+        let opened = socket::open(family, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
+        opened.map_err(dial::socket_word)
+    };
+    let socket = match dial::connected_by(open, address, until) {
         Ok(socket) => socket,
         Err(word) => return word,
     };

@@ -3,13 +3,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
 
 use claude_bottle_protocol::witness::Transport;
+use rand::RngExt as _;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::world::DISCARD_PORT;
+
+/// The ports from which a random one is taken: above those that Linux gives to clients (`ip_local_port_range`, 32768 to
+/// 60999 in every new net namespace). A client in the bottle could have the very port that is dialled there otherwise:
+/// it would take what is sent to it, and no refusal would ever come.
+pub(super) const RANDOM_PORTS: RangeInclusive<u16> = 61_000..=65_535;
 
 /// How many ports are tried until one is free on every address.
 const PORTS_TRIED: usize = 64;
@@ -96,12 +103,13 @@ impl RealLoopback {
             }),
         };
         real.take("discard", discard);
-        let mut random = open_all("random", 0);
+        let open_random = || open_all("random", rand::rng().random_range(RANDOM_PORTS));
+        let mut random = open_random();
         for _ in 1..PORTS_TRIED {
             if !matches!(&random, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
                 break;
             }
-            random = open_all("random", 0);
+            random = open_random();
         }
         let random = match random {
             Err(why) if !is_no_address(&why) => return Err(why),
@@ -123,10 +131,9 @@ impl RealLoopback {
     }
 }
 
-/// Listens on all of the loopback's addresses, on one port. An address that this machine does not have (a kernel
+/// Listens on all of the loopback's addresses, on the port with this number. An address that this machine does not have (a kernel
 /// without IPv6) is left out.
 fn open_all(port: &'static str, number: u16) -> io::Result<Vec<Opened>> {
-    let mut number = number;
     let mut opened = Vec::new();
     for ip in ADDRESSES {
         for transport in [Transport::Tcp, Transport::Udp] {
@@ -135,7 +142,6 @@ fn open_all(port: &'static str, number: u16) -> io::Result<Vec<Opened>> {
                 Err(error) if is_no_address(&error) && ip != ADDRESSES[0] => continue,
                 Err(error) => return Err(error),
             };
-            number = address.port();
             opened.push(Opened { port, transport, address, descriptor });
         }
     }
@@ -164,4 +170,20 @@ fn open(transport: Transport, address: SocketAddr) -> io::Result<(OwnedFd, Socke
 fn is_no_address(error: &io::Error) -> bool {
     use nix::libc::{EADDRNOTAVAIL, EAFNOSUPPORT};
     matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EAFNOSUPPORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client of the bottle that happens to have the dialled port would take what is sent there.
+    #[test]
+    fn no_client_can_have_the_random_port() {
+        let real = RealLoopback::open().unwrap();
+        let random = real.opened.iter().filter(|opened| opened.port == "random");
+        let ports: Vec<_> = random.map(|opened| opened.address.port()).collect();
+        assert!(!ports.is_empty(), "{real:?}");
+        assert!(ports.iter().all(|port| RANDOM_PORTS.contains(port)), "{ports:?}");
+        assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What each breach changes in a sound lab.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use claude_bottle_protocol::helper::{Forwarder, LeftOpen, Mount, REAL};
 use claude_bottle_protocol::witness::Transport;
@@ -33,6 +33,10 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::NetRaw,
     Breach::NetRawUnconfined,
     Breach::NetRawIoUring,
+    Breach::DefaultRouteViaBundle,
+    Breach::OneWay,
+    Breach::Ipv6On,
+    Breach::NeighbourOnSameSegment,
 ];
 
 /// Makes the one hole.
@@ -92,6 +96,11 @@ pub(super) fn make(world: &mut World, breach: Breach) {
             keep_net_raw(world);
             world.bottle.io_uring = true;
         }
+        Breach::DefaultRouteViaBundle => forward_by_bundle(world, (map::BUNDLE_UPLINK, "bundle0")),
+        // The neighbour gets the replies, and throws away what is not for it: whoever sends one learns nothing.
+        Breach::OneWay => forward_by_bundle(world, (map::NEIGHBOUR, "other0")),
+        Breach::Ipv6On => link_to_host_v6(world),
+        Breach::NeighbourOnSameSegment => link_to_neighbour(world),
     }
 }
 
@@ -127,4 +136,31 @@ fn link_to_host(world: &mut World) {
     let bottle = world.net(net::BOTTLE);
     bottle.addresses.push(address("eth1", map::BOTTLE_TO_HOST, 24));
     bottle.routes.push(route(map::ANYWHERE, Some(map::HOST_TO_BOTTLE), "eth1"));
+}
+
+/// The only wire leads everywhere; the host hands replies to `back`.
+fn forward_by_bundle(world: &mut World, back: (IpAddr, &str)) {
+    world.net(net::BUNDLE).forward = true;
+    world.net(net::BOTTLE).routes.push(route(map::ANYWHERE, Some(map::BUNDLE), "eth0"));
+    let to_bottle = |via, interface| route((map::BOTTLE, 32), Some(via), interface);
+    world.net(net::HOST).routes.push(to_bottle(back.0, back.1));
+    world.net(net::WORLD).routes.push(to_bottle(map::HOST_LAN, "lan0"));
+}
+
+/// A second wire whose IPv4 somebody thought of, and whose IPv6 nobody did.
+fn link_to_host_v6(world: &mut World) {
+    world.lab.links.push(link((net::BOTTLE, "eth1"), (net::HOST, "bottle0")));
+    let host = world.net(net::HOST);
+    host.addresses.push(address("bottle0", map::wire_v6(3, 1), 64));
+    let bottle = world.net(net::BOTTLE);
+    bottle.ipv6 = true;
+    bottle.addresses.push(address("eth1", map::wire_v6(3, 2), 64));
+    bottle.routes.push(route(map::ANYWHERE_V6, Some(map::wire_v6(3, 1)), "eth1"));
+}
+
+/// What a bridge without isolation between its ports comes to.
+fn link_to_neighbour(world: &mut World) {
+    world.lab.links.push(link((net::BOTTLE, "eth1"), (net::NEIGHBOUR, "eth1")));
+    world.net(net::BOTTLE).addresses.push(address("eth1", map::BOTTLE_ON_SEGMENT, 24));
+    world.net(net::NEIGHBOUR).routes.push(route((map::BOTTLE_ON_SEGMENT, 32), None, "eth1"));
 }

@@ -31,6 +31,9 @@ pub(super) const HOST_TO_BOTTLE: IpAddr = v4(10, 200, 3, 1);
 /// The bottle's address there.
 pub(super) const BOTTLE_TO_HOST: IpAddr = v4(10, 200, 3, 2);
 
+/// The bottle's address on its neighbour's segment, where only a breach puts it.
+pub(super) const BOTTLE_ON_SEGMENT: IpAddr = v4(10, 200, 2, 3);
+
 /// The host's bridges, seen from the world. The wire between bottle and bundle is none of them: nobody else knows of it.
 pub(super) const BRIDGES: &[(IpAddr, u8)] =
     &[(v4(10, 200, 1, 0), 24), (v4(10, 200, 2, 0), 24), (v4(10, 200, 3, 0), 24)];
@@ -41,7 +44,8 @@ pub(super) const ANYWHERE_V6: (IpAddr, u8) = (v6([0; 8]), 0);
 /// All that is in the lab's IPv6.
 pub(super) const LAB_V6: (IpAddr, u8) = (v6([0xfd00, 0x200, 0, 0, 0, 0, 0, 0]), 32);
 
-/// The IPv6 address of one end of the wire with this number: 0 bottle–bundle, 1 bundle–host, 2 host–world.
+/// The IPv6 address of one end of the wire with this number: 0 bottle–bundle, 1 bundle–host, 2 host–world,
+/// 3 bottle–host, which only a breach lays.
 pub(super) const fn wire_v6(wire: u16, end: u16) -> IpAddr {
     v6([0xfd00, 0x200, wire, 0, 0, 0, 0, end])
 }

@@ -6,6 +6,7 @@ use claude_bottle_protocol::helper::{Address, End, Lab, Link, Net, Route};
 
 use super::map::{self, wire_v6};
 use super::net;
+use crate::backend::namespace::real::RANDOM_PORTS;
 
 /// The lab around a sound bottle, without listeners.
 pub(super) fn lay() -> Lab {
@@ -67,6 +68,8 @@ fn host() -> Net {
             route(map::ANYWHERE, Some(map::WORLD_LAN), "wan0"),
             route(map::ANYWHERE_V6, Some(wire_v6(2, 1)), "wan0"),
         ],
+        // Where its listeners' random ports come from: from none that a client in the bottle could have.
+        sysctls: [("ipv4/ip_local_port_range".to_owned(), random_ports())].into(),
         ..Net::default()
     }
 }
@@ -92,6 +95,10 @@ fn world() -> Net {
     routes.push(route(map::LAB_V6, Some(wire_v6(2, 2)), "lan0"));
     // Only a router says that there is no way; another host drops what is not for it.
     Net { name: net::WORLD.into(), ipv6: true, forward: true, addresses, routes, ..Net::default() }
+}
+
+fn random_ports() -> String {
+    format!("{} {}", RANDOM_PORTS.start(), RANDOM_PORTS.end())
 }
 
 pub(super) fn link(a: (&str, &str), b: (&str, &str)) -> Link {
