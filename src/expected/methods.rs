@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use claude_bottle_protocol::helper::REAL;
-use claude_bottle_protocol::prober::{Action, How, Lookup, Server, Target};
+use claude_bottle_protocol::prober::{Action, How, Lookup, Request, Server, Target};
 use claude_bottle_protocol::witness::Transport;
 
 use super::network::Network;
@@ -50,6 +50,7 @@ pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
         Action::Tcp(target) | Action::TcpFastOpen(target) | Action::Mptcp(target) => {
             dial(topology, Transport::Tcp, target)
         }
+        Action::Http(Request { target, .. }) => dial(topology, Transport::Tcp, target),
         Action::Udp(target) | Action::UdpUnconnected(target) => {
             dial(topology, Transport::Udp, target)
         }
@@ -119,10 +120,13 @@ pub(super) fn dial_each(
 
 /// The listeners to which `action` leaves connections half open. What their kernels throw away then shows as loss.
 pub(super) fn half_open(action: &Action, topology: &Topology) -> Vec<u32> {
-    let target = match action {
-        Action::Tcp(target) | Action::TcpFastOpen(target) | Action::Mptcp(target) => target,
-        Action::DnsTcp(Lookup { server: Server::At(target), .. }) => target,
-        _ => return Vec::new(),
+    let (Action::Tcp(target)
+    | Action::TcpFastOpen(target)
+    | Action::Mptcp(target)
+    | Action::Http(Request { target, .. })
+    | Action::DnsTcp(Lookup { server: Server::At(target), .. })) = action
+    else {
+        return Vec::new();
     };
     let addresses = names::resolve(&target.host, &topology.bottle).into_iter();
     let network = Network::new(topology);

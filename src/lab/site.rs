@@ -139,6 +139,10 @@ impl Sites {
             let meant = meant_by(&host);
             let mut listeners: Vec<_> =
                 here.iter().filter(|one| one.is_meant_by(&meant)).cloned().collect();
+            if meant.is_empty() && !to.site.answers_for_others() {
+                // A name: the bottle's own resolver says which of the site's addresses it is.
+                listeners.extend_from_slice(here);
+            }
             if listeners.is_empty() && to.site.answers_for_others() {
                 listeners.extend(here.first().cloned());
             }
@@ -233,6 +237,11 @@ mod tests {
         ] {
             assert_eq!(ids(spelled), expected, "{spelled}");
         }
+    }
+
+    #[test]
+    fn a_name_may_lead_to_any_of_the_sites_listeners() {
+        assert_eq!(ids("host.docker.internal"), [1, 2, 3]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What the prober does: for each method, and for the control of each listener.
 
-use claude_bottle_protocol::prober::{Action, Inherited, Lookup, Paths, Server, Target};
+use claude_bottle_protocol::prober::{Action, Inherited, Lookup, Paths, Request, Server, Target};
 use claude_bottle_protocol::witness::{ABSTRACT_PREFIX, Service, Transport};
 
-use super::definition::{Method, To};
+use super::definition::{AttemptDefinition, HttpRequest, Method, To};
 use crate::lab::{Address, Listening, Sites, Unserved};
 
 /// How a definition spells "whomever the bottle is configured to ask".
@@ -18,10 +18,24 @@ const HTTP_PORT: u16 = 80;
 /// What is tried, for a reader; what the prober does; who would see it.
 pub(super) type Made = (String, Action, Vec<Listening>);
 
-/// The attempts by `method`, which has a target, to `to`.
-pub(super) fn made(method: Method, to: &To, sites: &Sites) -> Result<Vec<Made>, Unserved> {
-    let place = format!("{method} to {}:{}", to.site, to.port);
+/// The attempts of `definition`, whose method has a target, to `to`.
+pub(super) fn made(
+    definition: &AttemptDefinition,
+    to: &To,
+    sites: &Sites,
+) -> Result<Vec<Made>, Unserved> {
+    let method = definition.method;
+    let place = format!("{} to {}:{}", means(definition), to.site, to.port);
     match method {
+        Method::Http => {
+            let wanted = definition.request.clone().unwrap_or_default();
+            let targets = sites.targets(to, Transport::Tcp)?.into_iter();
+            let one = |target: crate::lab::Target| {
+                let what = format!("{place} as {}", target.dial.host);
+                (what, http(target.dial, &wanted), target.listeners)
+            };
+            Ok(targets.map(one).collect())
+        }
         Method::UnixAbstract => abstract_sockets(&place, to, sites),
         Method::UnixPath => path_sockets(place, to, sites),
         _ => {
@@ -33,6 +47,19 @@ pub(super) fn made(method: Method, to: &To, sites: &Sites) -> Result<Vec<Made>, 
             Ok(targets.map(one).collect())
         }
     }
+}
+
+/// How it is done, for a reader; the method's word comes first.
+pub(super) fn means(definition: &AttemptDefinition) -> String {
+    let AttemptDefinition { method, request, .. } = definition;
+    match request {
+        Some(HttpRequest { line, .. }) => format!("{method} {line}"),
+        None => method.to_string(),
+    }
+}
+
+fn http(target: Target, HttpRequest { line, headers }: &HttpRequest) -> Action {
+    Action::Http(Request { target, line: line.clone(), headers: headers.clone() })
 }
 
 /// What a method's listeners listen with.
@@ -127,7 +154,8 @@ pub(super) fn control(listening: &Listening) -> Action {
     match (listening.transport, listening.service) {
         (Transport::Udp, Service::Resolver) => Action::DnsUdp(lookup(target)),
         (Transport::Tcp, Service::Resolver) => Action::DnsTcp(lookup(target)),
-        (Transport::Udp, Service::Echo) => Action::Udp(target),
+        (Transport::Tcp, Service::Http) => http(target, &HttpRequest::default()),
+        (Transport::Udp, Service::Echo | Service::Http) => Action::Udp(target),
         (Transport::Icmp, _) => Action::RawIcmp(target),
         (Transport::Packet, _) => Action::Frame(target),
         (Transport::Tcp | Transport::Unix, _) => Action::Tcp(target),
@@ -139,7 +167,7 @@ mod tests {
     use claude_bottle_protocol::prober::SocketFile;
 
     use super::*;
-    use crate::probe::definition::Site;
+    use crate::probe::definition::{Expect, Site};
 
     const FILE: SocketFile = SocketFile { device: 1, inode: 2 };
 
@@ -155,6 +183,11 @@ mod tests {
             control_dials: address.clone(),
             address,
         }
+    }
+
+    fn by(method: Method) -> AttemptDefinition {
+        let (expect, request) = (Expect::Contained, None);
+        AttemptDefinition { method, to: None, request, expect, how: vec![], only_on: vec![] }
     }
 
     fn to(site: Site, port: &str, spelled: Option<&str>) -> To {
@@ -187,7 +220,7 @@ mod tests {
             sites.add(Site::HostSockets, "path", Transport::Unix, one);
         }
         let to = to(Site::HostSockets, "path", None);
-        let made = made(Method::UnixPath, &to, &sites).unwrap();
+        let made = made(&by(Method::UnixPath), &to, &sites).unwrap();
         let [(what, action, listeners)] = &made[..] else { panic!("one attempt: {made:?}") };
         assert_eq!((what.as_str(), listeners.len()), ("unix-path to host-sockets:path", 2));
         let paths = Paths { paths: Vec::new(), ours: vec![FILE, FILE] };
@@ -202,7 +235,7 @@ mod tests {
         sites.add(Site::Resolver, "dns", Transport::Udp, canary);
         let ask = |spelled| {
             let to = to(Site::Resolver, "dns", Some(spelled));
-            match &made(Method::DnsUdp, &to, &sites).unwrap()[..] {
+            match &made(&by(Method::DnsUdp), &to, &sites).unwrap()[..] {
                 [(_, Action::DnsUdp(lookup), _)] => lookup.server.clone(),
                 other => panic!("{other:?}"),
             }

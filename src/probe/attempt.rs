@@ -88,10 +88,11 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
     let Some(to) = &definition.to else {
         return vec![(method.to_string(), goes_nowhere(method))];
     };
-    match action::made(method, to, sites) {
+    match action::made(definition, to, sites) {
         Err(unserved) => {
             let spelled = to.spelled.as_ref().map(|s| format!(" as {s}")).unwrap_or_default();
-            let what = format!("{method} to {}:{}{spelled}", to.site, to.port);
+            let means = action::means(definition);
+            let what = format!("{means} to {}:{}{spelled}", to.site, to.port);
             vec![(what, Means::Skipped(unserved.why))]
         }
         Ok(made) => made

@@ -45,12 +45,30 @@ pub struct AttemptDefinition {
     pub method: Method,
     /// Where to; none for methods that go nowhere (`exec`).
     pub to: Option<To>,
+    /// What is asked there; only with [`Method::Http`].
+    pub request: Option<HttpRequest>,
     /// What must come of it.
     pub expect: Expect,
     /// How it must fail; empty: in any way.
     pub how: Vec<How>,
     /// The backends on which it is made; empty: on all of them.
     pub only_on: Vec<String>,
+}
+
+/// What an HTTP client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HttpRequest {
+    /// Method and path, such as `PUT /latest/api/token`.
+    pub line: String,
+    /// Headers, such as `Metadata: true`.
+    pub headers: Vec<String>,
+}
+
+/// What is asked where nothing is written.
+impl Default for HttpRequest {
+    fn default() -> Self {
+        Self { line: "GET /".to_owned(), headers: Vec::new() }
+    }
 }
 
 /// Where an attempt goes.
@@ -70,6 +88,8 @@ words! {
     pub enum Method {
         /// Connect over TCP, send the nonce, wait for its echo.
         Tcp = "tcp",
+        /// Send an HTTP request that carries the nonce, wait for a response with it.
+        Http = "http",
         /// Send the nonce in a UDP datagram, wait for its echo.
         Udp = "udp",
         /// Look up a name that carries the nonce, over UDP.
@@ -147,6 +167,7 @@ impl Method {
     pub const fn may_expect(self) -> &'static [Expect] {
         match self {
             Self::Tcp
+            | Self::Http
             | Self::Udp
             | Self::TcpFastOpen
             | Self::Mptcp
@@ -184,6 +205,8 @@ words! {
         Nat64 = "nat64",
         /// Where clouds serve instance metadata. Ports: numbers.
         Metadata = "metadata",
+        /// The API of what makes containers, at each address that the stand-in host has. Ports: numbers.
+        ControlPlane = "control-plane",
         /// Resolvers on the internet, the lab's own canary resolver first: it sees every look-up that anybody hands on.
         /// Spelled `resolv.conf`, whomever the bottle is configured to ask. Ports: `dns` (53), `dot` (853), `doh` (443).
         Resolver = "resolver",
@@ -208,7 +231,8 @@ impl Site {
             | Self::InternetV6
             | Self::PrivateRanges
             | Self::Nat64
-            | Self::Metadata => &[],
+            | Self::Metadata
+            | Self::ControlPlane => &[],
         }
     }
 
@@ -227,7 +251,8 @@ impl Site {
             | Self::InternetV6
             | Self::PrivateRanges
             | Self::Nat64
-            | Self::Metadata => true,
+            | Self::Metadata
+            | Self::ControlPlane => true,
         }
     }
 
@@ -364,9 +389,9 @@ impl Probe {
 }
 
 impl AttemptDefinition {
-    /// What makes it the same as another: the means and the place.
-    pub(crate) fn destination(&self) -> (Method, Option<&To>) {
-        (self.method, self.to.as_ref())
+    /// What makes it the same as another: the means, the place, and what is asked there.
+    pub(crate) fn destination(&self) -> (Method, Option<&To>, Option<&HttpRequest>) {
+        (self.method, self.to.as_ref(), self.request.as_ref())
     }
 
     /// Whether it is made on `backend`.
@@ -414,6 +439,7 @@ mod tests {
                 port: "discard".to_owned(),
                 spelled: spelled.map(str::to_owned),
             }),
+            request: None,
             expect: Expect::Contained,
             how: vec![How::Refused],
             only_on: only_on.iter().map(|&backend| backend.to_owned()).collect(),

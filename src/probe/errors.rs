@@ -23,6 +23,12 @@ pub enum Rule {
         /// The method.
         method: Method,
     },
+    /// The method sends no HTTP request.
+    #[error("method `{method}` has no `request` and no `headers`, they go with `http`")]
+    AsksNothing {
+        /// The method.
+        method: Method,
+    },
     /// The method cannot have this outcome.
     #[error("`expect` of method `{method}` cannot be `{expect}`, expected {}",
         .method.may_expect().iter().map(|expect| format!("`{expect}`")).collect::<Vec<_>>().join(" or "))]

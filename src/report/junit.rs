@@ -201,6 +201,7 @@ mod tests {
             attempts: vec![AttemptDefinition {
                 method: Method::Exec,
                 to: None,
+                request: None,
                 expect: Expect::Reached,
                 only_on: Vec::new(),
                 how: vec![],

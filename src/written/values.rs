@@ -24,6 +24,26 @@ pub(crate) fn is_kebab_case(text: &str) -> bool {
 /// [`is_kebab_case`] as a regular expression (ECMA-262, which JSON Schema uses).
 const KEBAB_CASE: &str = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$";
 
+/// `GET /_ping` (RFC 9112 §3).
+fn is_request_line(text: &str) -> bool {
+    text.split_once(' ').is_some_and(|(method, path)| {
+        !method.is_empty()
+            && method.bytes().all(|b| b.is_ascii_uppercase())
+            && path.starts_with('/')
+            && path.bytes().all(|b| b.is_ascii_graphic())
+    })
+}
+
+/// `Metadata: true` (RFC 9112 §5).
+fn is_header(text: &str) -> bool {
+    text.split_once(": ").is_some_and(|(name, value)| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !value.is_empty()
+            && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+    })
+}
+
 /// Reads a string that is not blank.
 pub(crate) fn text<T: Read>(
     value: &Spanned<DeValue<'_>>,
@@ -99,6 +119,14 @@ strings! {
     Spelling: "an address or a name without spaces",
         |text| text.bytes().all(|b| b.is_ascii_graphic()),
         { "type": "string", "pattern": "^[!-~]+$" };
+    /// Method and path of an HTTP request.
+    RequestLine: "an HTTP method and a path, such as `GET /_ping`",
+        is_request_line,
+        { "type": "string", "pattern": "^[A-Z]+ /[!-~]*$" };
+    /// A header of an HTTP request.
+    Header: "a header, such as `Metadata: true`",
+        is_header,
+        { "type": "string", "pattern": "^[A-Za-z0-9-]+: [ -~]+$" };
 }
 
 impl Read for bool {
@@ -358,6 +386,20 @@ impl<K: Word, T: JsonSchema> JsonSchema for PerWord<K, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_a_method_and_a_path_and_a_header_has_a_name_and_a_value() {
+        for right in ["GET /", "PUT /latest/api/token", "GET /a?b=c:d"] {
+            assert!(is_request_line(right), "{right}");
+        }
+        for wrong in ["", "GET", "/", "get /", "GET  /", "GET a", "GET /a b", "GET /\u{e9}"] {
+            assert!(!is_request_line(wrong), "{wrong}");
+        }
+        assert!(is_header("Authorization: Bearer Oracle"));
+        for wrong in ["", "Metadata", ": true", "Metadata:true", "A B: c", "A: b\r\nC: d"] {
+            assert!(!is_header(wrong), "{wrong}");
+        }
+    }
 
     #[test]
     fn kebab_case_is_what_file_names_are_made_of() {

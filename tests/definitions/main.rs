@@ -182,7 +182,8 @@ fn every_field_arrives() {
     assert_eq!(probe.proven_by, ["no-bundle-route", "noexec-root"]);
     assert_eq!(probe.needs, ["vsock-loopback"]);
 
-    let [AttemptDefinition { method, to: Some(to), expect, how, only_on }] = &*probe.attempts
+    let [AttemptDefinition { method, to: Some(to), request: None, expect, how, only_on }] =
+        &*probe.attempts
     else {
         panic!("one attempt to a place, not {:?}", probe.attempts);
     };

@@ -138,6 +138,11 @@ fn mistakes_in_what_goes_together_are_told() {
             exec.replace("reached", "contained")
                 .replace("to = { site = \"bundle\", port = \"gateway\" }\n", "")
         ),
+        (
+            "a request by a method that asks nothing",
+            with("expect", "expect = \"contained\"\nrequest = \"GET /\"")
+        ),
+        ("a request that is none", with("expect", "expect = \"contained\"\nrequest = \"get it\"")),
         ("`how` of what is reached", with("expect", "expect = \"reached\"\nhow = \"refused\"")),
         ("a known leak without a reference", with("expect", r#"expect = "leaks""#)),
         ("a known leak on a backend without a reference", on(r#"expect = "leaks""#)),

@@ -53,6 +53,8 @@ pub struct Attempt {
 pub enum Action {
     /// Connect over TCP, send the nonce, read the answer.
     Tcp(Target),
+    /// Send an HTTP request with the nonce in its `User-Agent`, wait for the answer.
+    Http(Request),
     /// Send the nonce in one UDP datagram, wait for the answer.
     Udp(Target),
     /// Connect over TCP with the nonce in the first packet (`MSG_FASTOPEN`, RFC 7413).
@@ -100,6 +102,18 @@ pub enum Action {
     EnterNamespace(Target),
     /// Take each UDP socket of each other process that can be seen in `/proc`, and send the nonce over it.
     StealSocket(Target),
+}
+
+/// An HTTP/1.1 request without a body (RFC 9112).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Who is asked.
+    pub target: Target,
+    /// Its method and path: `GET /_ping`.
+    pub line: String,
+    /// Headers besides `Host`, `User-Agent` and `Connection`: `Metadata: true`.
+    pub headers: Vec<String>,
 }
 
 /// What inherited sockets may be used for.

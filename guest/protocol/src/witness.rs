@@ -61,6 +61,8 @@ pub enum Service {
     Echo,
     /// DNS queries, with an address; anything else as [`Service::Echo`] does.
     Resolver,
+    /// HTTP requests, each with the nonces in it as the response's body; anything else as [`Service::Echo`] does.
+    Http,
 }
 
 /// The beginning of the name of every abstract socket that a witness listens on; a nonce follows. A prober connects to

@@ -10,6 +10,7 @@ mod fast_open;
 mod frame;
 mod fuse;
 mod hold;
+mod http;
 mod icmp;
 mod inherited;
 mod listen;
@@ -219,6 +220,7 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
     let until = Instant::now() + Duration::from_millis(u64::from(attempt.patience_ms));
     match &attempt.action {
         Action::Tcp(target) => tcp::attempt(target, &attempt.nonce, until, means),
+        Action::Http(request) => http::attempt(request, &attempt.nonce, until, means),
         Action::Udp(target) => udp::attempt(target, &attempt.nonce, until, means),
         Action::TcpFastOpen(target) => fast_open::attempt(target, &attempt.nonce, until, means),
         Action::Mptcp(target) => mptcp::attempt(target, &attempt.nonce, until, means),

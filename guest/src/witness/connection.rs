@@ -91,8 +91,12 @@ impl Connection {
         text.extend_from_slice(bytes);
         for nonce in Nonce::scan(&text) {
             if echo {
+                let answer = match self.service {
+                    Service::Http if is_request(&text) => response(&nonce),
+                    _ => format!("{nonce}\n"),
+                };
                 // The client may be gone; what it sent has been seen all the same.
-                let _ = self.stream.write_all(format!("{nonce}\n").as_bytes());
+                let _ = self.stream.write_all(answer.as_bytes());
             }
             nonces.push(nonce);
         }
@@ -101,6 +105,19 @@ impl Connection {
         let whole_until = last_nonce_end(&text).max(keep);
         self.tail = text.split_off(whole_until.min(text.len()));
     }
+}
+
+/// Whether there is the line of an HTTP request in `text` (RFC 9112 §3).
+fn is_request(text: &[u8]) -> bool {
+    text.windows(b" HTTP/1.".len()).any(|window| window == b" HTTP/1.")
+}
+
+/// What every service says to whom it lets in.
+fn response(nonce: &Nonce) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{nonce}\n",
+        nonce::LEN + 1
+    )
 }
 
 /// Where the last whole nonce in `text` ends.

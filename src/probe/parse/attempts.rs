@@ -1,8 +1,8 @@
 //! `[[attempt]]` tables, multiplied out.
 
-use super::raw;
+use super::{raw, texts};
 use crate::nearest::Suggestion;
-use crate::probe::definition::{AttemptDefinition, Expect, Method, To};
+use crate::probe::definition::{AttemptDefinition, Expect, HttpRequest, Method, To};
 use crate::probe::errors::Rule;
 use crate::written::read::Written;
 use crate::written::values::{OneOrMany, Port};
@@ -49,7 +49,7 @@ fn multiply_out(
     attempts: &mut Vec<At<AttemptDefinition>>,
 ) {
     check_table(&table, referenced, reader);
-    let raw::Attempt { method, to, expect, how, only_on } = table;
+    let raw::Attempt { method, to, request, headers, expect, how, only_on } = table;
     let destinations = match to {
         Some(Written(Some(to))) => destinations(to.value, reader).into_iter().map(Some).collect(),
         Some(Written(None)) => return,
@@ -58,6 +58,12 @@ fn multiply_out(
     let (Some(methods), Some(expect)) = (method.0, expect.0) else {
         return;
     };
+    let request = HttpRequest {
+        line: request
+            .and_then(|line| line.0)
+            .map_or_else(|| HttpRequest::default().line, |line| line.value.0),
+        headers: texts(headers, |header| header.0),
+    };
     let how = words(how);
     let only_on: Vec<String> = words(only_on).iter().map(ToString::to_string).collect();
     for At { value: method, span } in methods.value.0 {
@@ -65,6 +71,7 @@ fn multiply_out(
             let value = AttemptDefinition {
                 method,
                 to: to.clone(),
+                request: (method == Method::Http).then(|| request.clone()),
                 expect: expect.value,
                 how: how.clone(),
                 only_on: only_on.clone(),
@@ -93,6 +100,9 @@ fn check_table(table: &raw::Attempt, referenced: bool, reader: &mut Reader) {
         }
         if let Some(expect) = &expect.0 {
             check_expect(method, expect, reader);
+        }
+        if method != Method::Http && (table.request.is_some() || table.headers.is_some()) {
+            reader.rule(span, Rule::AsksNothing { method });
         }
     }
     let Some(At { value: expect, span }) = &expect.0 else {

@@ -6,7 +6,7 @@ use crate::probe::definition::{BackendName, Expect, Method, Severity, Site};
 use crate::written::read::Written;
 use crate::written::table;
 use crate::written::values::{
-    Line, List, Name, OneOf, OneOrMany, PerWord, Port, Spelling, Tables, Text,
+    Header, Line, List, Name, OneOf, OneOrMany, PerWord, Port, RequestLine, Spelling, Tables, Text,
 };
 
 table! {
@@ -40,6 +40,10 @@ table! {
         pub(crate) method: Written<OneOrMany<Method>>,
         /// Where to; left out for methods that go nowhere, such as `exec`.
         pub(crate) to: Option<Written<To>>,
+        /// With method `http`: the request's method and path; left out: `GET /`.
+        pub(crate) request: Option<Written<RequestLine>>,
+        /// With method `http`: headers of the request.
+        pub(crate) headers: Option<Written<List<Header>>>,
         /// What must come of it.
         pub(crate) expect: Written<Expect>,
         /// How it must fail; left out: in any way. Only where `contained` is expected.

@@ -136,6 +136,8 @@ fn link_to_host(world: &mut World) {
     let bottle = world.net(net::BOTTLE);
     bottle.addresses.push(address("eth1", map::BOTTLE_TO_HOST, 24));
     bottle.routes.push(route(map::ANYWHERE, Some(map::HOST_TO_BOTTLE), "eth1"));
+    // `--add-host host.docker.internal:host-gateway` comes with it as often as not.
+    world.bottle.hosts.push((map::HOST_TO_BOTTLE, "host.docker.internal".into()));
 }
 
 /// The only wire leads everywhere; the host hands replies to `back`.

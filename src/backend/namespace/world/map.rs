@@ -24,6 +24,8 @@ pub(super) const NEIGHBOUR: IpAddr = v4(10, 200, 2, 2);
 pub(super) const NEIGHBOUR_GATEWAY: IpAddr = v4(10, 200, 2, 1);
 /// The host's address on its own network.
 pub(super) const HOST_LAN: IpAddr = v4(192, 168, 200, 10);
+/// Where the engine's API is in Docker Desktop's virtual machine (CVE-2025-9074).
+pub(super) const DOCKER_DESKTOP: IpAddr = v4(192, 168, 65, 7);
 /// The router of that network.
 pub(super) const WORLD_LAN: IpAddr = v4(192, 168, 200, 1);
 /// The host's address on a wire to the bottle that only a breach lays.

@@ -15,6 +15,10 @@ const GATEWAY_PORT: u16 = 8888;
 const EGRESS_PORT: u16 = 9099;
 /// The port of the discard service (RFC 863).
 pub(in super::super) const DISCARD_PORT: u16 = 9;
+/// The ports of the Docker engine's API, without and with TLS.
+const ENGINE_PORTS: &[u16] = &[2375, 2376];
+/// The port of metadata services.
+const HTTP_PORT: u16 = 80;
 /// The ethertype that IEEE 802 sets aside for experiments.
 const EXPERIMENTAL: u16 = 0x88b5;
 /// The ethertype of ARP (RFC 826).
@@ -142,6 +146,14 @@ impl Posts {
             stands.extend(Stand::new(Site::HostGateway, name).each(net::WORLD, &addresses));
             self.both(net::HOST, ANY, port, &stands);
         }
+        for port in ENGINE_PORTS {
+            let addresses =
+                [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY, map::DOCKER_DESKTOP];
+            let api = Stand::new(Site::ControlPlane, port.to_string()).serves(Service::Http);
+            let stands = api.each(net::WORLD, &addresses);
+            let id = self.add(net::HOST, Transport::Tcp, SocketAddr::new(ANY, *port), stands);
+            self.0[id as usize].listener.service = Service::Http;
+        }
     }
 
     fn neighbour(&mut self) {
@@ -158,7 +170,9 @@ impl Posts {
             stands.extend(stand(Site::InternetV6).each(net::HOST, map::INTERNET_V6));
             stands.extend(stand(Site::PrivateRanges).each(net::HOST, map::PRIVATE));
             stands.extend(stand(Site::Nat64).each(net::HOST, map::NAT64));
-            stands.extend(stand(Site::Metadata).each(net::HOST, map::METADATA));
+            let metadata = stand(Site::Metadata);
+            let service = if *port == HTTP_PORT { Service::Http } else { Service::Echo };
+            stands.extend(metadata.serves(service).each(net::HOST, map::METADATA));
             if let Some((_, name, service)) =
                 RESOLVES.iter().find(|(resolves, ..)| resolves == port)
             {
@@ -166,6 +180,9 @@ impl Posts {
                 stands.extend(stand.each(net::HOST, map::RESOLVERS));
             }
             self.both(net::WORLD, ANY, *port, &stands);
+        }
+        for post in self.of(Site::Metadata, "80") {
+            post.listener.service = Service::Http;
         }
         for post in self.of(Site::Resolver, "dns") {
             post.listener.service = Service::Resolver;
