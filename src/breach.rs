@@ -49,6 +49,8 @@ pub enum Breach {
     Ipv6On,
     /// The bottle has a second wire, to its neighbour.
     NeighbourOnSameSegment,
+    /// Something else listens on the bundle's addresses.
+    StrayBundlePort,
 }
 
 /// What is to be known of a breach.
@@ -191,6 +193,12 @@ const ABOUT: &[About] = &[
         breach: Breach::NeighbourOnSameSegment,
         name: "neighbour-on-same-segment",
         title: "another bottle is on the same segment",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::StrayBundlePort,
+        name: "stray-bundle-port",
+        title: "a debugger's port was left open in the bundle",
         knock_ons: &[],
     },
 ];

@@ -31,6 +31,8 @@ mod init;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
+mod nftables;
+#[cfg(target_os = "linux")]
 mod prober;
 #[cfg(target_os = "linux")]
 mod roles;

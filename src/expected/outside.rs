@@ -1,10 +1,11 @@
 //! What the outside sees of attempts that no witness could: one arm for each thing that is looked at.
 
-use claude_bottle_protocol::helper::{Bottle, REAL};
-use claude_bottle_protocol::prober::{Action, How};
+use claude_bottle_protocol::helper::{Bottle, Placed, REAL};
+use claude_bottle_protocol::prober::{Action, How, Sweep};
+use claude_bottle_protocol::witness::Transport;
 
-use super::Topology;
 use super::network::Network;
+use super::{Topology, names};
 use crate::probe::outside::Look;
 
 /// What looking shows.
@@ -47,7 +48,10 @@ pub(super) fn fate(action: &Action, look: Look, topology: &Topology) -> Sight {
         return Sight::Blind { why: why.into() };
     }
     match (action, look) {
-        (Action::Reconfigure(_), Look::BottleNetwork) => reconfigure(bottle),
+        (Action::Reconfigure(_), Look::BottleNetwork | Look::Firewall) => reconfigure(bottle),
+        (Action::Sweep(Sweep { host, except }), Look::BundleListeners) => {
+            sweep(topology, host, except)
+        }
         (Action::Unshare, Look::Strays) => unshare(bottle),
         (Action::Listen, Look::HostListeners) => {
             if bottle.net == topology.host {
@@ -66,6 +70,30 @@ fn reconfigure(bottle: &Bottle) -> Sight {
         return shows(format!("with CAP_NET_ADMIN over {}", bottle.net));
     }
     nothing(How::Prohibited, "without CAP_NET_ADMIN")
+}
+
+/// Whatever listens beside an allowed listener, on other than its own loopback.
+fn sweep(topology: &Topology, host: &str, except: &[u16]) -> Sight {
+    let listeners = &topology.lab.listeners;
+    let allowed = listeners.iter().filter(|one| topology.allowed.contains(&one.listener.id));
+    let nets: Vec<_> = allowed.map(|placed| placed.net.as_str()).collect();
+    let stray = listeners.iter().find(|Placed { net, listener, .. }| {
+        let has_ports = matches!(listener.transport, Transport::Tcp | Transport::Udp);
+        let address = listener.address;
+        nets.contains(&net.as_str())
+            && has_ports
+            && !address.ip().is_loopback()
+            && !except.contains(&address.port())
+    });
+    if let Some(Placed { net, listener, .. }) = stray {
+        return shows(format!("{net} listens on {} {}", listener.transport, listener.address));
+    }
+    let Some(ip) = names::resolve(host, &topology.bottle).into_iter().next() else {
+        return nothing(How::NotResolved, format!("no address for {host} in the bottle"));
+    };
+    // Any port that nobody listens on.
+    let course = Network::new(topology).send(&topology.bottle.net, Transport::Tcp, (ip, 1).into());
+    nothing(course.how, course.way.to_string())
 }
 
 /// Two locks: the filter on system calls; and a limit of the bottle's own user namespace, which it has unless it keeps

@@ -186,7 +186,7 @@ impl<'a> Oracle<'a> {
                 let fate = methods::fate(action, self.topology);
                 self.of_prober(fate, listeners, &planned.definition.how)
             }
-            Means::Outside { action, look } => {
+            Means::Outside { action, look, .. } => {
                 let fate = outside::fate(action, *look, self.topology);
                 self.of_outside(fate, &planned.definition.how)
             }

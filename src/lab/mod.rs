@@ -46,6 +46,8 @@ pub enum View {
     Bottle,
     /// The host's.
     Host,
+    /// The bundle's.
+    Bundle,
 }
 
 /// From where the outside dials into a bottle that listens.

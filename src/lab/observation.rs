@@ -1,9 +1,9 @@
 //! A bottle's network as it looks from outside: what `/proc/PID/net` tells, parsed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use claude_bottle_protocol::helper::{LISTENING, STRAYS};
+use claude_bottle_protocol::helper::{FIREWALL, LISTENING, STRAYS};
 use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 
@@ -20,6 +20,8 @@ pub struct Observation {
     pub addresses_v6: Vec<(Ipv6Addr, String)>,
     /// Listening TCP sockets and bound UDP ones.
     pub listening: Vec<Socket>,
+    /// The packet filter's tables; none where they could not be read.
+    pub firewall: Option<Vec<String>>,
     /// Processes in net namespaces that nobody made for them, wherever they are below the lab.
     pub strays: Vec<String>,
 }
@@ -36,7 +38,7 @@ pub struct Socket {
 impl Observation {
     /// What is there now and was not before, or the other way round, in words; none if all is as it was.
     pub fn change_since(&self, before: &Self) -> Option<String> {
-        let Self { interfaces, addresses_v4, routes, addresses_v6, listening: _, strays: _ } = self;
+        let Self { interfaces, addresses_v4, routes, addresses_v6, .. } = self;
         let differs = [
             (interfaces != &before.interfaces, "interfaces", format!("{interfaces:?}")),
             (addresses_v4 != &before.addresses_v4, "addresses", format!("{addresses_v4:?}")),
@@ -46,6 +48,24 @@ impl Observation {
         let changed = differs.into_iter().filter(|(differs, ..)| *differs);
         let changed: Vec<_> = changed.map(|(_, what, now)| format!("{what} now {now}")).collect();
         (!changed.is_empty()).then(|| changed.join("; "))
+    }
+
+    /// Tables of the packet filter that are there now and were not before, in words.
+    pub fn new_tables_since(&self, before: &Self) -> Option<String> {
+        let (now, before) = (self.firewall.as_ref()?, before.firewall.as_ref()?);
+        let new: Vec<_> = now.iter().filter(|table| !before.contains(table)).cloned().collect();
+        (!new.is_empty()).then(|| format!("new tables: {}", new.join(", ")))
+    }
+
+    /// Listening sockets that whoever reaches this network may get to, but for those on `planned` ports, in words.
+    pub fn unplanned_listeners(&self, planned: &BTreeSet<u16>) -> Option<String> {
+        let stray = |socket: &&Socket| {
+            let Socket { address, .. } = socket;
+            !address.ip().is_loopback() && !planned.contains(&address.port())
+        };
+        let strays = self.listening.iter().filter(stray);
+        let strays: Vec<_> = strays.map(|s| format!("{} {}", s.transport, s.address)).collect();
+        (!strays.is_empty()).then(|| strays.join(", "))
     }
 
     /// Listening sockets that are there now and were not before, in words.
@@ -67,6 +87,9 @@ impl Observation {
         listening.sort();
         Self {
             addresses_v4: addresses_v4(text("fib_trie")),
+            firewall: files
+                .get(FIREWALL)
+                .map(|tables| tables.lines().map(ToOwned::to_owned).collect()),
             strays: text(STRAYS).lines().map(ToOwned::to_owned).collect(),
             interfaces,
             routes: text("route").lines().skip(1).filter_map(route).collect(),
@@ -133,6 +156,7 @@ mod tests {
                 "fib_trie",
                 "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.200.0.2\n        /32 host LOCAL\n     |-- 10.200.0.1\n        /32 link UNICAST\nLocal:\n     |-- 10.200.0.2\n        /32 host LOCAL\n     |-- 127.0.0.0\n        /8 host LOCAL\n",
             ),
+            (FIREWALL, "1 filter\n"),
             (STRAYS, "process 5 in net:[7]\n"),
             ("if_inet6", "00000000000000000000000000000001 01 80 10 80       lo\n"),
             (
@@ -153,6 +177,16 @@ rubbish
         assert_eq!(seen.addresses_v6, [(Ipv6Addr::LOCALHOST, "lo".to_owned())]);
         let listening: Vec<_> = seen.listening.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(listening, ["127.0.0.1:9100", "[::1]:53"]);
+        let stray = |planned: &[u16]| seen.unplanned_listeners(&planned.iter().copied().collect());
+        assert_eq!(stray(&[]), None, "on loopback alone");
+        let open = Socket { transport: "tcp", address: "0.0.0.0:6060".parse().unwrap() };
+        let opened = Observation { listening: vec![open], ..seen.clone() };
+        assert_eq!(opened.unplanned_listeners(&[6060].into()), None);
+        assert_eq!(opened.unplanned_listeners(&[80].into()).as_deref(), Some("tcp 0.0.0.0:6060"));
+        let unfiltered = Observation { firewall: Some(Vec::new()), ..seen.clone() };
+        let new = seen.new_tables_since(&unfiltered);
+        assert_eq!(new.as_deref(), Some("new tables: 1 filter"));
+        assert_eq!(unfiltered.new_tables_since(&seen), None);
         assert_eq!(Observation::parse(&BTreeMap::new()), Observation::default());
     }
 }

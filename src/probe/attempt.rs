@@ -1,20 +1,23 @@
 //! From definitions to what is tried in this lab: every attempt with its nonce, its target and its listeners.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Change, Fuse, Sweep};
 use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
 use super::action;
 use super::definition::{AttemptDefinition, Method, Probe, RunsOn, Site, To};
 use super::outside::Look;
-use crate::lab::{Listening, Sites};
+use crate::lab::{Listening, Sites, Target, Unserved};
 
 /// How long a denial is waited for: longer than the 1.0 s that some rejections and a first IPv6 contact take.
 pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
+
+/// How long all ports of an address may take. Refused ones take about a second.
+const SWEEP: Duration = Duration::from_secs(9);
 
 /// A nonce that was never used before.
 pub fn fresh_nonce() -> Nonce {
@@ -50,6 +53,8 @@ pub enum Means {
     },
     /// By the prober, in the batch; the outside looks what came of it.
     Outside {
+        /// The token to deliver, where the attempt gets anywhere.
+        nonce: Nonce,
         /// What the prober does.
         action: Action,
         /// What is looked at.
@@ -86,7 +91,7 @@ pub fn plan(probes: &[Probe], backend: &str, sites: &Sites) -> Vec<Planned> {
 fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> {
     let method = definition.method;
     let Some(to) = &definition.to else {
-        return vec![(method.to_string(), goes_nowhere(method))];
+        return vec![(method.to_string(), goes_nowhere(method, sites))];
     };
     match action::made(definition, to, sites) {
         Err(unserved) => {
@@ -105,13 +110,23 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
 }
 
 /// How an attempt without a target is made.
-fn goes_nowhere(method: Method) -> Means {
-    let outside = |action, look| Means::Outside { action, look };
+fn goes_nowhere(method: Method, sites: &Sites) -> Means {
+    let outside = |action, look| Means::Outside { nonce: fresh_nonce(), action, look };
     match method {
         Method::Exec => Means::Exec,
         Method::AddAddress => outside(Action::Reconfigure(Change::Address), Look::BottleNetwork),
         Method::AddRoute => outside(Action::Reconfigure(Change::Route), Look::BottleNetwork),
         Method::AddLink => outside(Action::Reconfigure(Change::Link), Look::BottleNetwork),
+        Method::AddFirewallTable => outside(Action::Reconfigure(Change::Firewall), Look::Firewall),
+        Method::SweepBundle => match gateway(sites) {
+            Ok(targets) => {
+                let host = targets.into_iter().map(|target| target.dial.host).next();
+                let except = planned_ports(sites).into_iter().collect();
+                let sweep = Sweep { host: host.unwrap_or_default(), except };
+                outside(Action::Sweep(sweep), Look::BundleListeners)
+            }
+            Err(unserved) => Means::Skipped(unserved.why),
+        },
         Method::Unshare => outside(Action::Unshare, Look::Strays),
         Method::Inbound => outside(Action::Listen, Look::Inbound),
         Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),
@@ -121,10 +136,20 @@ fn goes_nowhere(method: Method) -> Means {
 
 /// The sign of life: an attempt to reach what every plan allows. Its number is 0.
 pub fn sign_of_life(sites: &Sites) -> Option<(Attempt, Listening)> {
-    let to = To { site: Site::Bundle, port: "gateway".into(), spelled: None };
-    let target = sites.targets(&to, Transport::Tcp).ok()?.into_iter().next()?;
+    let target = gateway(sites).ok()?.into_iter().next()?;
     let action = Action::Tcp(target.dial);
     Some((attempt(0, fresh_nonce(), action), target.listeners.into_iter().next()?))
+}
+
+fn gateway(sites: &Sites) -> Result<Vec<Target>, Unserved> {
+    let to = To { site: Site::Bundle, port: "gateway".into(), spelled: None };
+    sites.targets(&to, Transport::Tcp)
+}
+
+/// The ports that the bundle may listen on.
+pub(super) fn planned_ports(sites: &Sites) -> BTreeSet<u16> {
+    let targets = gateway(sites).unwrap_or_default();
+    targets.into_iter().map(|target| target.dial.port).collect()
 }
 
 /// The batch for the prober in the bottle.
@@ -132,11 +157,8 @@ pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) ->
     let mut attempts: Vec<_> = sign_of_life.cloned().into_iter().collect();
     for one in planned {
         match &one.means {
-            Means::Prober { nonce, action, .. } => {
+            Means::Prober { nonce, action, .. } | Means::Outside { nonce, action, .. } => {
                 attempts.push(attempt(one.id, nonce.clone(), action.clone()));
-            }
-            Means::Outside { action, .. } => {
-                attempts.push(attempt(one.id, fresh_nonce(), action.clone()));
             }
             Means::Exec | Means::Skipped(_) => {}
         }
@@ -165,6 +187,7 @@ pub fn controls<'a>(
 }
 
 pub(super) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
-    let patience_ms = u32::try_from(DENY_WINDOW.as_millis()).unwrap_or(u32::MAX);
+    let patience = if matches!(action, Action::Sweep(_)) { SWEEP } else { DENY_WINDOW };
+    let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     Attempt { id, nonce, patience_ms, action }
 }

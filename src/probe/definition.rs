@@ -134,6 +134,10 @@ words! {
         AddRoute = "add-route",
         /// Make an interface in the bottle; the outside looks whether it is there.
         AddLink = "add-link",
+        /// Make a table of the bottle's packet filter; the outside looks whether it is there.
+        AddFirewallTable = "add-firewall-table",
+        /// Connect to every TCP port of the bundle but the planned ones; the outside looks what listens there.
+        SweepBundle = "sweep-bundle",
         /// Start a process in user and net namespaces of its own; the outside looks for it.
         Unshare = "unshare",
         /// Enter each other net namespace that can be seen, and connect over TCP from there.
@@ -156,6 +160,8 @@ impl Method {
                 | Self::AddAddress
                 | Self::AddRoute
                 | Self::AddLink
+                | Self::AddFirewallTable
+                | Self::SweepBundle
                 | Self::Unshare
                 | Self::Inbound
                 | Self::ListenOnHost

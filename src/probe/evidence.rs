@@ -64,8 +64,20 @@ impl Evidences {
     }
 
     /// The verdict on an attempt that no witness could see.
-    pub fn judge_by_looking(&self, id: u32, expect: Expect, how: &[How], look: Look) -> Verdict {
+    pub fn judge_by_looking(
+        &self,
+        id: u32,
+        expect: Expect,
+        how: &[How],
+        nonce: &Nonce,
+        look: Look,
+    ) -> Verdict {
         let Seen { control, arrival, word } = self.outside.seen(look, id);
+        // Where it got to a witness, that is the better evidence.
+        let arrival = match self.arrival(nonce, &[], &[]) {
+            Arrival::Nothing => arrival,
+            arrived => arrived,
+        };
         let told = self.answers.words.get(&id).map(|(word, _)| word);
         judge::judge(&Case {
             expect,

@@ -23,6 +23,10 @@ pub enum Look {
     HostListeners,
     /// Connections from the outside into the bottle.
     Inbound,
+    /// The bottle's packet filter: the same tables before and after.
+    Firewall,
+    /// The bundle's table of listeners: none but those that are planned.
+    BundleListeners,
 }
 
 /// Networks at one moment.
@@ -30,6 +34,7 @@ pub enum Look {
 pub struct Scene {
     bottle: Option<Observation>,
     host: Option<Observation>,
+    bundle: Option<Observation>,
 }
 
 /// What was seen while one attempt held.
@@ -56,24 +61,27 @@ pub struct Outside {
     pub before: Scene,
     /// After them.
     pub after: Scene,
+    /// The ports that the bundle may listen on.
+    pub planned: BTreeSet<u16>,
     /// While an attempt held.
     pub held: BTreeMap<u32, Held>,
 }
 
 impl Scene {
-    /// Looks at the networks now.
-    pub async fn look(lab: &dyn Fixture) -> Self {
+    /// Looks at bottle and host now, and at the bundle if that is wanted.
+    pub async fn look(lab: &dyn Fixture, at_bundle: bool) -> Self {
         // What cannot be seen is judged as such.
         let bottle = lab.observe(View::Bottle).await.ok().flatten();
         let host = lab.observe(View::Host).await.ok().flatten();
-        Self { bottle, host }
+        let bundle = if at_bundle { lab.observe(View::Bundle).await.ok().flatten() } else { None };
+        Self { bottle, host, bundle }
     }
 }
 
 impl Held {
     /// Looks, and dials in if the attempt listens on `port`.
     pub async fn act(lab: &dyn Fixture, port: Option<u16>) -> Self {
-        let scene = Scene::look(lab).await;
+        let scene = Scene::look(lab, false).await;
         let dialled = match (port, &scene.bottle) {
             (Some(port), Some(bottle)) => dial_in(lab, bottle, port).await,
             _ => Vec::new(),
@@ -170,6 +178,21 @@ impl Outside {
                 },
             ),
             Look::Inbound => inbound(held),
+            Look::Firewall => {
+                let readable = |scene: &Option<Observation>| {
+                    scene.clone().filter(|seen| seen.firewall.is_some())
+                };
+                compare(
+                    "the bottle's packet filter, read from outside",
+                    (&readable(&self.before.bottle), &readable(&self.after.bottle)),
+                    Observation::new_tables_since,
+                )
+            }
+            Look::BundleListeners => compare(
+                "the bundle's table of listeners",
+                (&self.before.bundle, &self.after.bundle),
+                |after, _| after.unplanned_listeners(&self.planned),
+            ),
         }
     }
 }

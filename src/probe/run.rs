@@ -13,7 +13,7 @@ use super::attempt::{self, DENY_WINDOW, Means, Planned};
 use super::definition::{AttemptDefinition, Probe, RunsOn};
 use super::evidence::{Controls, Evidences};
 use super::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
-use super::outside::{Held, Outside, Scene};
+use super::outside::{Held, Look, Outside, Scene};
 use super::verdict::{Said, Verdict};
 use super::{exec, judge};
 use crate::backend::{Arena, Backend, LaunchError};
@@ -110,10 +110,13 @@ async fn probe(
     let life_attempt = life.as_ref().map(|(attempt, _)| attempt);
     let batch = attempt::batch(&planned, life_attempt, lab.fuse());
     let looks = planned.iter().any(|one| matches!(one.means, Means::Outside { .. }));
-    let before = if looks { Scene::look(lab).await } else { Scene::default() };
+    let at_bundle = planned
+        .iter()
+        .any(|one| matches!(one.means, Means::Outside { look: Look::BundleListeners, .. }));
+    let before = if looks { Scene::look(lab, at_bundle).await } else { Scene::default() };
     let (leading, batch) =
         tokio::join!(control_round(lab, &listeners), make(arena, &batch, &planned, watch));
-    let after = if looks { Scene::look(lab).await } else { Scene::default() };
+    let after = if looks { Scene::look(lab, at_bundle).await } else { Scene::default() };
     if must_wait(&planned, &batch.answers, lab).await {
         tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
     }
@@ -133,7 +136,12 @@ async fn probe(
         trailing,
         life: life.map(|(attempt, listening)| (attempt.nonce, listening.id)),
         answers: batch.answers,
-        outside: Outside { before, after, held: batch.held },
+        outside: Outside {
+            before,
+            after,
+            planned: attempt::planned_ports(lab.sites()),
+            held: batch.held,
+        },
     };
     let outcomes = judge_all(probes, backend, &planned, &evidences, &batch.execs);
     cost.judge = begun.elapsed();
@@ -310,9 +318,9 @@ fn judge_all(
                     let case = evidences.case(one.id, *expect, how, nonce, listeners);
                     (judge::judge(&case), evidences.control_in_words(listeners))
                 }
-                Means::Outside { look, .. } => {
+                Means::Outside { nonce, look, .. } => {
                     let AttemptDefinition { expect, how, .. } = &one.definition;
-                    (evidences.judge_by_looking(one.id, *expect, how, *look), None)
+                    (evidences.judge_by_looking(one.id, *expect, how, nonce, *look), None)
                 }
             };
             let said = evidences.answers.words.get(&one.id).map(|(word, took)| Said {

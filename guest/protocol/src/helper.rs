@@ -23,6 +23,9 @@ pub const REAL: &str = "real";
 /// not make, a line each.
 pub const STRAYS: &str = "strays";
 
+/// Another one: the packet filter's tables (`nftables`), a line each, such as `1 filter`. Not there where they cannot be read.
+pub const FIREWALL: &str = "firewall";
+
 /// Another one: listening TCP and unconnected UDP sockets, a line each, such as `tcp 127.0.0.1:9099`.
 pub const LISTENING: &str = "listening";
 

@@ -94,6 +94,8 @@ pub enum Action {
     InheritedUdp(Inherited),
     /// Listen on TCP and UDP, on one port of every address, until released; answer each nonce that comes with itself.
     Listen,
+    /// Connect to every TCP port of one address, and send the nonce where that succeeds.
+    Sweep(Sweep),
     /// Change the net namespace's configuration.
     Reconfigure(Change),
     /// Start a process in user and net namespaces of its own, and keep it until released.
@@ -102,6 +104,16 @@ pub enum Action {
     EnterNamespace(Target),
     /// Take each UDP socket of each other process that can be seen in `/proc`, and send the nonce over it.
     StealSocket(Target),
+}
+
+/// Every port of an address but some.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// The address, in any spelling.
+    pub host: String,
+    /// The ports that are left out.
+    pub except: Vec<u16>,
 }
 
 /// An HTTP/1.1 request without a body (RFC 9112).
@@ -182,6 +194,8 @@ pub enum Change {
     Route,
     /// Make a veth pair.
     Link,
+    /// Make a table of the packet filter, without chains.
+    Firewall,
 }
 
 /// Where an attempt goes.

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use claude_bottle_protocol::helper::{
-    Forwarder, LISTENING, Lab, MAX_MESSAGE, Process, REAL, Reply, Request, STRAYS,
+    FIREWALL, Forwarder, LISTENING, Lab, MAX_MESSAGE, Process, REAL, Reply, Request, STRAYS,
 };
 use claude_bottle_protocol::witness::Transport;
 use nix::mount::{MsFlags, mount};
@@ -29,6 +29,7 @@ use super::lab::{self, Made};
 use super::{bottle, control, listening};
 use crate::failure::{Doing as _, Failure};
 use crate::forwarder::Sockets;
+use crate::nftables;
 use crate::sys::{descriptors, fork};
 
 /// The files below `/proc/self/net` that tell what a net namespace is like.
@@ -279,6 +280,7 @@ impl Server {
             let mut files: BTreeMap<_, _> = OBSERVED.iter().filter_map(read).collect();
             files.insert(STRAYS.into(), strays(&known));
             files.extend(listening::lines().ok().map(|lines| (LISTENING.into(), lines)));
+            files.extend(nftables::tables().ok().map(|lines| (FIREWALL.into(), lines)));
             tell(control, &Reply::Observed { net: name, files })
         })
         .doing(|| "fork".into())?;

@@ -18,6 +18,7 @@ mod lookup;
 mod mptcp;
 mod raw_udp;
 mod reconfigure;
+mod sweep;
 mod tcp;
 mod udp;
 mod udp_unconnected;
@@ -252,6 +253,7 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
             inherited::attempt(wanted, Datagram, &attempt.nonce, until, means)
         }
         Action::Listen => listen::attempt(ready, until, &means.release),
+        Action::Sweep(ports) => sweep::attempt(ports, &attempt.nonce, until, means),
         Action::Reconfigure(change) => reconfigure::attempt(*change),
         Action::Unshare => escape::unshared(ready, until, &means.release),
         Action::EnterNamespace(target) => escape::entered(target, &attempt.nonce, until, means),

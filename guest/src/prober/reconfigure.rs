@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use super::dial;
 use crate::failure::Failure;
 use crate::netlink::{self, LOOPBACK, Netlink};
+use crate::nftables;
 
 /// The word is `sent` when the kernel took the change.
 pub(super) fn attempt(change: Change) -> Word {
@@ -22,7 +23,6 @@ pub(super) fn attempt(change: Change) -> Word {
 }
 
 fn make(change: Change) -> Result<(), Failure> {
-    let mut netlink = Netlink::open()?;
     let documentation = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
     let interface = "lo".to_owned();
     let request = match change {
@@ -35,6 +35,7 @@ fn make(change: Change) -> Result<(), Failure> {
             netlink::route(LOOPBACK, &Route { destination, prefix: 32, via: None, interface })
         }
         Change::Link => netlink::veth_here("cbprobe0", "cbprobe1"),
+        Change::Firewall => return nftables::make_table("cbprobe"),
     };
-    netlink.apply(vec![request])
+    Netlink::open()?.apply(vec![request])
 }

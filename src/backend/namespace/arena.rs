@@ -221,6 +221,7 @@ impl Fixture for NamespaceLab {
         let net = match view {
             View::Bottle => self.bottle_net.as_str(),
             View::Host => net::HOST,
+            View::Bundle => net::BUNDLE,
         };
         if net == REAL {
             return Ok(None);

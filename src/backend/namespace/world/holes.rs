@@ -37,6 +37,7 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::OneWay,
     Breach::Ipv6On,
     Breach::NeighbourOnSameSegment,
+    Breach::StrayBundlePort,
 ];
 
 /// Makes the one hole.
@@ -101,6 +102,7 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::OneWay => forward_by_bundle(world, (map::NEIGHBOUR, "other0")),
         Breach::Ipv6On => link_to_host_v6(world),
         Breach::NeighbourOnSameSegment => link_to_neighbour(world),
+        Breach::StrayBundlePort => world.posts.stray(),
     }
 }
 

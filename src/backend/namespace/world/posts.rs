@@ -13,6 +13,8 @@ use crate::probe::definition::Site;
 const GATEWAY_PORT: u16 = 8888;
 /// The port of the egress daemon.
 const EGRESS_PORT: u16 = 9099;
+/// Where Go programs are usually profiled, on every address if nobody thinks of it.
+const STRAY_PORT: u16 = 6060;
 /// The port of the discard service (RFC 863).
 pub(in super::super) const DISCARD_PORT: u16 = 9;
 /// The ports of the Docker engine's API, without and with TLS.
@@ -121,6 +123,12 @@ impl Posts {
         let stands = [egress, inside].map(|stand| stand.control(net::BUNDLE, ONE));
         self.both(net::BUNDLE, ONE, EGRESS_PORT, &stands);
         self.bundle_below_ports();
+    }
+
+    /// A listener that no plan has.
+    pub(super) fn stray(&mut self) {
+        let address = SocketAddr::new(ANY_V4, STRAY_PORT);
+        self.add(net::BUNDLE, Transport::Tcp, address, Vec::new());
     }
 
     /// What is no port: ICMP echoes and frames. Their controls come over the bottle's own wire, from a prober outside

@@ -1,0 +1,147 @@
+//! Connect to every TCP port of one address but those that are planned.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::prober::{How, Sweep, Target, Word};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+
+use super::{Means, dial};
+
+/// How many connections are under way at a time: other attempts need descriptors, too.
+const AT_ONCE: usize = 64;
+/// How many open ports are named.
+const NAMED: usize = 8;
+/// How long to wait for any of them at a time.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What became of the ports so far.
+#[derive(Debug, Default)]
+struct Tally {
+    open: Vec<u16>,
+    /// The errno of the last port that failed otherwise than refused.
+    other: Option<Errno>,
+    refused: u32,
+}
+
+pub(super) fn attempt(sweep: &Sweep, nonce: &Nonce, until: Instant, means: &Means) -> Word {
+    let target = Target { host: sweep.host.clone(), port: 1 };
+    dial::each_address(&target, means, |address| one(address, sweep, nonce, until))
+}
+
+fn one(address: SocketAddr, sweep: &Sweep, nonce: &Nonce, until: Instant) -> Word {
+    let mut ports = (1..=u16::MAX).filter(|port| !sweep.except.contains(port));
+    let mut pending: Vec<(u16, OwnedFd)> = Vec::new();
+    let mut tally = Tally::default();
+    loop {
+        for port in ports.by_ref().take(AT_ONCE - pending.len()) {
+            match begin(SocketAddr::new(address.ip(), port)) {
+                Ok((socket, true)) => tally.opened(port, socket, nonce),
+                Ok((socket, false)) => pending.push((port, socket)),
+                Err(errno) => tally.failed(errno),
+            }
+        }
+        if pending.is_empty() {
+            return tally.word();
+        }
+        if Instant::now() >= until {
+            let detail = format!("not done at port {}", pending[0].0);
+            return Word { detail: Some(detail), ..Word::new(How::TimedOut) };
+        }
+        for (port, socket) in settled(&mut pending) {
+            match dial::pending_error(&socket) {
+                None => tally.opened(port, socket, nonce),
+                Some(errno) => tally.failed(errno),
+            }
+        }
+    }
+}
+
+/// Begins to connect; true if it is done already.
+fn begin(address: SocketAddr) -> nix::Result<(OwnedFd, bool)> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) => Ok((socket, true)),
+        Err(Errno::EINPROGRESS) => Ok((socket, false)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Those of which it is known by now what became of them.
+fn settled(pending: &mut Vec<(u16, OwnedFd)>) -> Vec<(u16, OwnedFd)> {
+    let watch = |socket| PollFd::new(socket, PollFlags::POLLOUT);
+    let mut fds: Vec<_> = pending.iter().map(|(_, socket)| watch(socket.as_fd())).collect();
+    let patience = PollTimeout::try_from(LOOK_AGAIN).unwrap_or(PollTimeout::ZERO);
+    let _ = poll(&mut fds, patience);
+    let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+    drop(fds);
+    let mut ready = ready.into_iter();
+    pending.extract_if(.., |_| ready.next().unwrap_or(false)).collect()
+}
+
+impl Tally {
+    /// Whoever listens there gets the nonce.
+    fn opened(&mut self, port: u16, socket: OwnedFd, nonce: &Nonce) {
+        let _ = TcpStream::from(socket).write_all(format!("{nonce}\n").as_bytes());
+        self.open.push(port);
+    }
+
+    fn failed(&mut self, errno: Errno) {
+        match errno {
+            Errno::ECONNREFUSED => self.refused += 1,
+            errno => self.other = Some(errno),
+        }
+    }
+
+    fn word(self) -> Word {
+        let Self { open, other, refused } = self;
+        if !open.is_empty() {
+            let named: Vec<_> = open.iter().take(NAMED).map(ToString::to_string).collect();
+            let detail = format!("{} ports are open: {}", open.len(), named.join(", "));
+            return Word { detail: Some(detail), ..Word::new(How::Connected) };
+        }
+        let word = other.map_or_else(|| Word::new(How::Refused), dial::errno_word);
+        Word { detail: Some(format!("{refused} ports refused")), ..word }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_open_port_gets_the_nonce_unless_it_is_planned() {
+        let bound = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (listener, closed) = (bound(), bound());
+        let address = listener.local_addr().unwrap();
+        let ports = [address.port(), closed.local_addr().unwrap().port()];
+        drop(closed);
+        // What else listens on this machine is none of our business.
+        let mut except: Vec<u16> = (1..=u16::MAX).filter(|port| !ports.contains(port)).collect();
+        let swept = |except: &[u16], until| {
+            let sweep = Sweep { host: String::new(), except: except.to_vec() };
+            one(address, &sweep, &Nonce::from_bits(7), until)
+        };
+        let until = Instant::now() + Duration::from_secs(60);
+        let word = swept(&except, until);
+        let detail = format!("1 ports are open: {}", address.port());
+        assert_eq!((word.how, word.detail), (How::Connected, Some(detail)));
+        let mut got = String::new();
+        listener.accept().unwrap().0.read_to_string(&mut got).unwrap();
+        assert_eq!(got.trim_end(), Nonce::from_bits(7).as_str());
+
+        except.push(address.port());
+        let word = swept(&except, until);
+        assert_eq!((word.how, word.detail.as_deref()), (How::Refused, Some("1 ports refused")));
+    }
+}
