@@ -69,6 +69,10 @@ pub struct Net {
     pub routes: Vec<Route>,
     /// `/proc/sys/net` settings: a path below that folder, and a value.
     pub sysctls: BTreeMap<String, String>,
+    /// Where another maker's net namespace is meant: a process in it, by its id in the helper's PID namespace. Nothing is
+    /// configured there; addresses and routes only tell the launcher what the other maker has planned.
+    #[serde(default)]
+    pub of_process: Option<u32>,
 }
 
 /// An address on an interface.
@@ -231,14 +235,35 @@ pub enum Process {
     Bottle(Bottle),
     /// A resolver that forwards. It writes one byte to its standard output when it listens.
     Forwarder(Forwarder),
+    /// A program of the host's. Only a privileged helper starts one.
+    Program(Program),
+}
+
+/// A program of the host's, run in one of the lab's net namespaces, with a folder of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// The net namespace.
+    pub net: String,
+    /// The program, by its whole path, and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// A folder that exists, over which the helper mounts an empty file system in memory: nobody else sees what is
+    /// written there, and it is gone with the helper.
+    pub folder: String,
+    /// Files to write in it, by their names.
+    pub files: BTreeMap<String, String>,
+    /// Which of these files are shown at another path as well, in place of the file that exists there.
+    pub shown: BTreeMap<String, String>,
 }
 
 /// What the launcher asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Make the lab and start its witness, whose standard streams are beside this request. The first request,
-    /// sent once. Answer: [`Reply::Built`].
+    /// Make a lab and start its witness, whose standard streams are beside this request. Sent again it makes a further
+    /// part, with a witness of its own; all net namespaces can be named from then on. Answer: [`Reply::Built`].
     Build {
         /// What to make.
         lab: Lab,

@@ -137,7 +137,10 @@ fn number(sites: &mut [Site<'_>], end: &End) -> Result<(usize, u32), Failure> {
 
 impl<'a> Site<'a> {
     fn make(net: &'a Net) -> Result<Self, Failure> {
-        unshare(CloneFlags::CLONE_NEWNET).doing(|| "unshare a net namespace".into())?;
+        match net.of_process {
+            None => unshare(CloneFlags::CLONE_NEWNET).doing(|| "unshare a net namespace".into())?,
+            Some(process) => enter_that_of(process)?,
+        }
         let namespace =
             File::open("/proc/self/ns/net").doing(|| "open the new net namespace".into())?;
         let inode =
@@ -151,7 +154,9 @@ impl<'a> Site<'a> {
             netlink,
             interfaces: vec!["lo".into()],
         };
-        site.write_sysctls()?;
+        if net.of_process.is_none() {
+            site.write_sysctls()?;
+        }
         Ok(site)
     }
 
@@ -186,6 +191,9 @@ impl<'a> Site<'a> {
 
     /// Sets the interfaces up and gives them addresses and routes.
     fn furnish(&mut self) -> Result<(), Failure> {
+        if self.net.of_process.is_some() {
+            return Ok(());
+        }
         let mut requests: Vec<_> =
             (1..).zip(&self.interfaces).map(|(index, _)| netlink::up(index)).collect();
         for address in &self.net.addresses {
@@ -224,6 +232,13 @@ impl<'a> Site<'a> {
         }
         Ok(())
     }
+}
+
+/// Enters the net namespace of a process that another maker has started.
+fn enter_that_of(process: u32) -> Result<(), Failure> {
+    let what = || format!("enter the net namespace of process {process}");
+    let namespace = File::open(format!("/proc/{process}/ns/net")).doing(what)?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).doing(what)
 }
 
 /// How many ports are tried for listeners that must share one.

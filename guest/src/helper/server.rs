@@ -26,7 +26,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::lab::{self, Made};
-use super::{bottle, control, listening};
+use super::{bottle, control, listening, program};
 use crate::failure::{Doing as _, Failure};
 use crate::forwarder::Sockets;
 use crate::nftables;
@@ -44,10 +44,12 @@ struct Server {
     /// The inode numbers of our own net namespace and of those in `nets`.
     known: Vec<u64>,
     running: BTreeMap<i32, u32>,
+    /// Whether it may start programs of the host's.
+    privileged: bool,
 }
 
 /// Serves until the launcher's end of the control socket closes.
-pub(super) fn serve() -> Result<(), Failure> {
+pub(super) fn serve(privileged: bool) -> Result<(), Failure> {
     let control = control()?;
     set_up_mounts()?;
     let own_pid_namespace =
@@ -63,6 +65,7 @@ pub(super) fn serve() -> Result<(), Failure> {
         nets: BTreeMap::new(),
         known: Vec::new(),
         running: BTreeMap::new(),
+        privileged,
     };
     server.reply(&Reply::Ready)?;
     let mut buffer = vec![0; MAX_MESSAGE];
@@ -107,7 +110,8 @@ impl Server {
         }
         let request: Request = serde_json::from_slice(&buffer[..length])
             .map_err(|error| Failure::new(format!("understand a request: {error}")))?;
-        let fatal = matches!(request, Request::Build { .. });
+        // A further part may fail and be asked for again.
+        let fatal = matches!(request, Request::Build { .. }) && self.nets.is_empty();
         let done = match request {
             Request::Build { lab } => self.build(&lab, descriptors),
             Request::Start { id, process } => self.start(id, process, descriptors),
@@ -160,10 +164,10 @@ impl Server {
             .map_err(|_| Failure::new("hear from the lab's maker: it died"))?;
         let Made { nets: names, listening, files, cookies } =
             made.map_err(|(what, errno)| Failure { what, errno })?;
-        self.known = names.iter().map(|(_, inode)| *inode).collect();
+        self.known.extend(names.iter().map(|(_, inode)| *inode));
         self.known.extend(net_inode("self"));
         let inodes = names.iter().cloned().collect();
-        self.nets = names.into_iter().map(|(name, _)| name).zip(nets).collect();
+        self.nets.extend(names.into_iter().map(|(name, _)| name).zip(nets));
         let listening = listening.into_iter().collect();
         let files = files.into_iter().collect();
         self.reply(&Reply::Built { inodes, listening, files, cookies })
@@ -224,6 +228,17 @@ impl Server {
                         Ok(sockets) => crate::forwarder::serve(sockets, asks),
                         Err(failure) => run_role(Err(failure), || ExitCode::FAILURE),
                     }
+                })
+            }
+            Process::Program(program) => {
+                if !self.privileged {
+                    return Err(Failure::new("start a program of the host's without privilege"));
+                }
+                let net = self.net(&program.net)?;
+                program::furnish(&program)?;
+                fork::run(move || {
+                    let entered = enter(net.as_ref()).and_then(|()| keep_only(streams));
+                    run_role(entered, || program::run(&program))
                 })
             }
         }

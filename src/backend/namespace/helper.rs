@@ -31,7 +31,7 @@ const COMPLAINT: u64 = 16 * 1024;
 
 /// Why the helper could not do what it was asked.
 #[derive(Debug, Error)]
-pub(super) enum HelperError {
+pub(in crate::backend) enum HelperError {
     /// It could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -56,7 +56,7 @@ pub(super) enum HelperError {
 }
 
 /// A running helper. Dropping it ends everything that it made.
-pub(super) struct Helper {
+pub(in crate::backend) struct Helper {
     control: Arc<UnixDatagram>,
     replies: Mutex<mpsc::UnboundedReceiver<Reply>>,
     exits: watch::Receiver<BTreeMap<u32, i32>>,
@@ -67,37 +67,47 @@ pub(super) struct Helper {
 }
 
 /// A process that the helper started, and its standard streams.
-pub(super) struct Started {
+pub(in crate::backend) struct Started {
     /// Its number.
-    pub(super) id: u32,
+    pub(in crate::backend) id: u32,
     /// Standard input and output.
-    pub(super) stdio: UnixStream,
+    pub(in crate::backend) stdio: UnixStream,
     /// Standard error.
-    pub(super) stderr: UnixStream,
+    pub(in crate::backend) stderr: UnixStream,
 }
 
 /// What the helper tells of a lab that stands.
-pub(super) struct Built {
+pub(in crate::backend) struct Built {
     /// The inode number of each net namespace.
-    pub(super) inodes: BTreeMap<String, u64>,
+    pub(in crate::backend) inodes: BTreeMap<String, u64>,
     /// Each listener's address.
-    pub(super) listening: BTreeMap<u32, SocketAddr>,
+    pub(in crate::backend) listening: BTreeMap<u32, SocketAddr>,
     /// Which file each Unix socket with a path is.
-    pub(super) files: BTreeMap<u32, SocketFile>,
+    pub(in crate::backend) files: BTreeMap<u32, SocketFile>,
     /// The cookies of the net namespaces.
-    pub(super) cookies: Vec<u64>,
+    pub(in crate::backend) cookies: Vec<u64>,
 }
 
 impl Helper {
     /// Starts a helper. What it says first is whether it is ready: see [`Talk::ready`].
-    pub(super) async fn launch() -> Result<Self, HelperError> {
+    pub(in crate::backend) async fn launch() -> Result<Self, HelperError> {
+        Self::launch_with(Vec::new()).await
+    }
+
+    /// Starts one that is the host's root and may start programs of the host's. In the end it removes the control group
+    /// `cgroup`, which these are to use.
+    pub(in crate::backend) async fn launch_privileged(cgroup: &str) -> Result<Self, HelperError> {
+        Self::launch_with(vec!["privileged".into(), cgroup.into()]).await
+    }
+
+    async fn launch_with(more: Vec<String>) -> Result<Self, HelperError> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .map_err(io::Error::from)?;
         let own = std::process::id().to_string();
         let child = launcher::start(move |command| {
             let control = Stdio::from(theirs.try_clone()?);
-            command.args(["helper", &own]).stdin(control).stdout(Stdio::null());
+            command.args(["helper", &own]).args(&more).stdin(control).stdout(Stdio::null());
             Ok(())
         })
         .await?;
@@ -120,12 +130,12 @@ impl Helper {
 
     /// Asks several things in a row, without waiting for each answer before the next: that would cost a switch
     /// between processes each time. Whoever else asks waits until this is over.
-    pub(super) async fn talk(&self) -> Talk<'_> {
+    pub(in crate::backend) async fn talk(&self) -> Talk<'_> {
         Talk { helper: self, replies: self.replies.lock().await }
     }
 
     /// Starts a process.
-    pub(super) async fn start(&self, process: Process) -> Result<Started, HelperError> {
+    pub(in crate::backend) async fn start(&self, process: Process) -> Result<Started, HelperError> {
         let mut talk = self.talk().await;
         let started = talk.start(process).await?;
         talk.started().await?;
@@ -133,7 +143,10 @@ impl Helper {
     }
 
     /// Reads a net namespace's state.
-    pub(super) async fn observe(&self, net: &str) -> Result<BTreeMap<String, String>, HelperError> {
+    pub(in crate::backend) async fn observe(
+        &self,
+        net: &str,
+    ) -> Result<BTreeMap<String, String>, HelperError> {
         match self.ask(&Request::Observe { net: net.into() }, &[]).await? {
             Reply::Observed { files, .. } => Ok(files),
             other => Err(unexpected(&other)),
@@ -141,7 +154,7 @@ impl Helper {
     }
 
     /// The host's id of a process below this helper that is in the net namespace with this inode number.
-    pub(super) fn process_in(&self, inode: u64) -> Option<u32> {
+    pub(in crate::backend) fn process_in(&self, inode: u64) -> Option<u32> {
         let child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut below = vec![child.as_ref()?.id()];
         while let Some(pid) = below.pop() {
@@ -157,14 +170,13 @@ impl Helper {
     }
 
     /// The host's id of its outer process, while it runs.
-    #[cfg(test)]
-    pub(super) fn id(&self) -> Option<u32> {
+    pub(in crate::backend) fn id(&self) -> Option<u32> {
         let child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         child.as_ref().map(launcher::Started::id)
     }
 
     /// Kills a process and waits until it is gone.
-    pub(super) async fn kill(&self, id: u32) -> Result<(), HelperError> {
+    pub(in crate::backend) async fn kill(&self, id: u32) -> Result<(), HelperError> {
         let signal = nix::sys::signal::Signal::SIGKILL as i32;
         // No answer is owed: the process may have ended by itself.
         self.send(&Request::Signal { id, signal }, &[]).await?;
@@ -174,7 +186,7 @@ impl Helper {
     }
 
     /// The exit code of a process that has ended, or 128 + the signal that killed it; waits for it.
-    pub(super) async fn exit_of(&self, id: u32) -> Result<i32, HelperError> {
+    pub(in crate::backend) async fn exit_of(&self, id: u32) -> Result<i32, HelperError> {
         let mut exits = self.exits.clone();
         let exited = exits.wait_for(|exits| exits.contains_key(&id)).await;
         exited.map(|exits| exits[&id]).map_err(|_| HelperError::Died)
@@ -182,7 +194,7 @@ impl Helper {
 
     /// Ends the helper and with it everything that it made, and waits until no process is left. One that does not hear
     /// is killed.
-    pub(super) async fn end(&self) -> Result<(), HelperError> {
+    pub(in crate::backend) async fn end(&self) -> Result<(), HelperError> {
         // It reads the end of its input, whoever else still holds this end.
         let _ = shutdown(self.control.as_raw_fd(), Shutdown::Write);
         let reader = taken(&self.reader);
@@ -232,14 +244,14 @@ impl Helper {
 }
 
 /// Requests and their answers, which come in the same order.
-pub(super) struct Talk<'h> {
+pub(in crate::backend) struct Talk<'h> {
     helper: &'h Helper,
     replies: MutexGuard<'h, mpsc::UnboundedReceiver<Reply>>,
 }
 
 impl Talk<'_> {
     /// Waits until the helper has its namespaces.
-    pub(super) async fn ready(&mut self) -> Result<(), HelperError> {
+    pub(in crate::backend) async fn ready(&mut self) -> Result<(), HelperError> {
         match self.helper.reply(&mut self.replies).await? {
             Reply::Ready => Ok(()),
             other => Err(unexpected(&other)),
@@ -248,7 +260,7 @@ impl Talk<'_> {
 
     /// Asks for the lab and its witness, whose streams are returned. `adopted` are the descriptors of its adopted
     /// listeners.
-    pub(super) async fn build(
+    pub(in crate::backend) async fn build(
         &mut self,
         lab: &Lab,
         adopted: Vec<OwnedFd>,
@@ -260,7 +272,7 @@ impl Talk<'_> {
     }
 
     /// Waits until the lab stands and its witness runs.
-    pub(super) async fn built(&mut self) -> Result<Built, HelperError> {
+    pub(in crate::backend) async fn built(&mut self) -> Result<Built, HelperError> {
         match self.helper.reply(&mut self.replies).await? {
             Reply::Built { inodes, listening, files, cookies } => {
                 let listening = listening.into_iter().collect();
@@ -272,14 +284,17 @@ impl Talk<'_> {
     }
 
     /// Asks for a process, whose streams are returned.
-    pub(super) async fn start(&mut self, process: Process) -> Result<Started, HelperError> {
+    pub(in crate::backend) async fn start(
+        &mut self,
+        process: Process,
+    ) -> Result<Started, HelperError> {
         let (started, streams) = streams(self.helper.next.fetch_add(1, Ordering::Relaxed))?;
         self.helper.send(&Request::Start { id: started.id, process }, &streams).await?;
         Ok(started)
     }
 
     /// Waits until a process that was asked for runs.
-    pub(super) async fn started(&mut self) -> Result<(), HelperError> {
+    pub(in crate::backend) async fn started(&mut self) -> Result<(), HelperError> {
         match self.helper.reply(&mut self.replies).await? {
             Reply::Started { .. } => Ok(()),
             other => Err(unexpected(&other)),
@@ -313,7 +328,7 @@ fn streams(id: u32) -> io::Result<(Started, [OwnedFd; 3])> {
 }
 
 /// What a process wrote to its standard error, up to a bound, once it has ended.
-pub(super) async fn complaint(stderr: UnixStream) -> String {
+pub(in crate::backend) async fn complaint(stderr: UnixStream) -> String {
     let mut text = Vec::new();
     let _ = stderr.take(COMPLAINT).read_to_end(&mut text).await;
     String::from_utf8_lossy(&text).trim().to_owned()

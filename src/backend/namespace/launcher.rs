@@ -16,7 +16,7 @@ use crate::toolbox::{self, ToolboxError};
 
 /// Why the toolbox cannot be started here.
 #[derive(Debug, Error)]
-pub(super) enum StartError {
+pub(in crate::backend) enum StartError {
     /// There is none.
     #[error(transparent)]
     Toolbox(#[from] ToolboxError),

@@ -1,7 +1,7 @@
 //! The embedded backend: a bottle made of Linux namespaces. No root, no daemon, no download.
 
 mod arena;
-mod helper;
+pub(super) mod helper;
 mod launcher;
 mod real;
 #[cfg(test)]
