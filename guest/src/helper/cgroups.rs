@@ -18,7 +18,9 @@ pub(super) fn named(name: &str) -> Vec<PathBuf> {
 
 /// Removes these groups, and all groups in them, as far as they are empty.
 pub(super) fn remove(groups: &[PathBuf]) {
-    groups.iter().for_each(|group| remove_below(group));
+    for group in groups {
+        remove_below(group);
+    }
 }
 
 /// Where the hierarchies are mounted (`proc_pid_mountinfo(5)`): the fifth word is the place, the first one after the dash

@@ -241,7 +241,7 @@ mod tests {
     async fn a_net_that_is_not_there_is_told() {
         match PrivateEngine::start(&lab(), "nowhere").await {
             Err(why @ (EngineError::NotRoot | EngineError::NotInstalled)) => {
-                eprintln!("skipped: {why}")
+                eprintln!("skipped: {why}");
             }
             Err(EngineError::Host(why)) => assert!(why.to_string().contains("nowhere"), "{why}"),
             Err(other) => panic!("{other}"),

@@ -71,6 +71,7 @@ fn host() -> Net {
         ],
         // Where its listeners' random ports come from: from none that a client in the bottle could have.
         sysctls: [("ipv4/ip_local_port_range".to_owned(), random_ports())].into(),
+        ..Net::default()
     }
 }
 
