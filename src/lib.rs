@@ -10,6 +10,7 @@
 //! | [`probe`] | definitions, the catalogue, attempts, the judge, the run |
 //! | [`breach`] | deliberate misconfigurations that probes must notice |
 //! | [`expected`] | what must come of every attempt, derived from the plan alone |
+//! | [`bundle`] | what is beside a bottle: who lets what out, and how that is told |
 //! | [`canary`] | checks that what others make still is what it was |
 //! | [`lab`] | the small world around a bottle under test: sites, witnesses, controls |
 //! | [`backend`] | what makes bottles |
@@ -28,6 +29,7 @@
 pub mod backend;
 pub mod bottle;
 pub mod breach;
+pub mod bundle;
 pub mod canary;
 pub mod cli;
 pub mod expected;

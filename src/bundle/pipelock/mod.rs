@@ -1,0 +1,17 @@
+//! What may leave a bottle: from what people write to the configuration of whoever lets it out.
+//!
+//! Three pure functions, one behind the other:
+//!
+//! | function | from | to |
+//! |---|---|---|
+//! | [`classify()`] | a text such as `*.example.com` | what it is, or why it is none |
+//! | [`Allowlist::of`] | what several people want to reach, and where each said so | one list, ordered, nothing twice |
+//! | [`yaml()`] | that list | [pipelock](https://github.com/luckyPipewrench/pipelock)'s configuration |
+
+mod allowlist;
+mod classify;
+mod yaml;
+
+pub use allowlist::{Allowlist, Entry, Ports, Source, USUAL_PORTS, Wanted};
+pub use classify::{Host, Name, NotAHost, classify};
+pub use yaml::yaml;
