@@ -15,6 +15,7 @@
 //! | [`lab`] | the small world around a bottle under test: sites, witnesses, controls |
 //! | [`backend`] | what makes bottles |
 //! | [`bottle`] | the handle to one bottle |
+//! | [`manifest`] | what a person writes: bottles, and agents that work in them |
 //! | [`toolbox`] | the static guest program, embedded in this one |
 //! | [`runtime`] | what everything asynchronous runs on |
 //! | [`host`], [`teardown`] | what this machine can run; how what was made is undone |
@@ -36,6 +37,7 @@ pub mod expected;
 pub mod harness;
 pub mod host;
 pub mod lab;
+pub mod manifest;
 pub mod nearest;
 pub mod probe;
 pub mod report;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::print;
-use crate::{canary, probe};
+use crate::{canary, manifest, probe};
 
 /// Print the JSON Schema of a file format.
 #[derive(Debug, Args)]
@@ -21,12 +21,15 @@ enum Format {
     Probe,
     /// A canary definition, `canaries/*.toml`.
     Canary,
+    /// A manifest, `claude-bottle.json`.
+    Manifest,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let schema = match arguments.format {
         Format::Probe => probe::schema::probe(),
         Format::Canary => canary::schema::canary(),
+        Format::Manifest => manifest::schema(),
     };
     print::out(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(ExitCode::SUCCESS)

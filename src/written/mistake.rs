@@ -18,12 +18,14 @@ const WINDOW: usize = 120;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The file is not TOML.
-    #[error("not valid TOML at {at}: {message}")]
+    /// The file is not in its format.
+    #[error("not valid {format} at {at}: {message}")]
     Syntax {
+        /// The format: `TOML`, `JSON`.
+        format: &'static str,
         /// The part that cannot be read, quoted, or where it is.
         at: String,
-        /// What the TOML parser says.
+        /// What the parser says.
         message: String,
     },
     /// The file is not text.

@@ -9,7 +9,9 @@
 //! |---|---|
 //! | [`mistake`] | what can be wrong, and how it is shown: file, line, column, the line itself and a caret |
 //! | `read` | walking a document: tables, keys that exist, keys that are required |
+//! | `json` | a JSON document as one of TOML, for the same walk |
 //! | `values` | the values that fields have: text, names, ports, one or many |
+//! | `named`, `verbatim` | tables whose keys a person chooses, short forms, counts; texts that are taken as they are |
 //! | `tagged` | tables of several kinds, told apart by a tag |
 //! | `words` | enums whose variants are words |
 //! | [`errors`], `folder` | a folder of definitions, and all that is wrong in any of its files |
@@ -17,11 +19,14 @@
 
 pub mod errors;
 pub(crate) mod folder;
+mod json;
 pub mod mistake;
+pub(crate) mod named;
 pub(crate) mod read;
 pub(crate) mod schema;
 pub(crate) mod tagged;
 pub(crate) mod values;
+pub(crate) mod verbatim;
 pub(crate) mod words;
 
 pub use mistake::{Mistake, Problem};

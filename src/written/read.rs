@@ -30,6 +30,8 @@ pub(crate) trait Read: Sized {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     mistakes: Vec<(Span, Problem)>,
+    /// Whether it is JSON, whose types have other names.
+    is_json: bool,
 }
 
 impl Reader {
@@ -45,6 +47,18 @@ impl Reader {
         T::read(&root, "", self)
     }
 
+    /// As [`Reader::document`], of a JSON document.
+    pub(crate) fn json_document<T: Read>(&mut self, text: &str) -> Option<T> {
+        self.is_json = true;
+        match super::json::parse(text) {
+            Ok(root) => T::read(&root, "", self),
+            Err((span, problem)) => {
+                self.note(span, problem);
+                None
+            }
+        }
+    }
+
     /// Notes what the TOML parser found, without what only follows from it: the rest of the same line, and the same
     /// again line after line (every line after a list that has no end).
     fn syntax(&mut self, text: &str, errors: &[toml::de::Error]) {
@@ -58,7 +72,10 @@ impl Reader {
         for (line, (span, message)) in lines {
             if before.replace((line + 1, message)) != Some((line, message)) {
                 let at = near_text(text, line, &span);
-                self.note(span, Problem::Syntax { at, message: message.to_owned() });
+                self.note(
+                    span,
+                    Problem::Syntax { format: "TOML", at, message: message.to_owned() },
+                );
             }
         }
     }
@@ -88,8 +105,21 @@ impl Reader {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        let key = key.to_owned();
-        self.note(value.span(), Problem::WrongType { key, found, expected: T::EXPECTED });
+        let expected = self.type_name(T::EXPECTED);
+        let found = self.type_name(found);
+        // At the top of a file there is no key.
+        let key = if key.is_empty() { "the file" } else { key }.to_owned();
+        self.note(value.span(), Problem::WrongType { key, found, expected });
+    }
+
+    /// A type as the document's format calls it.
+    fn type_name(&self, toml: &'static str) -> &'static str {
+        match toml {
+            "a table" if self.is_json => "an object",
+            "a string or a table" if self.is_json => "a string or an object",
+            "an integer" | "a float" if self.is_json => "a number",
+            same => same,
+        }
     }
 
     /// Whether anything is wrong so far.

@@ -158,7 +158,7 @@ mod tests {
             egress(3, "*.a.example", &[443]),
             egress(4, "a.example.", &[443]),
             egress(4, "192.0.2.1", &[443]),
-            Wanted { ports: [22].into(), ..egress(0, "a.example", &[]) }.from_ssh(6),
+            Wanted { source: Source::Ssh { line: 6 }, ..egress(0, "a.example", &[22]) },
             Wanted::web(built_in, classify("a.example").unwrap()),
         ]);
         let expected = [
@@ -170,12 +170,6 @@ mod tests {
             "10.0.0.0/8 {443}: egress, line 7 {443}",
         ];
         assert_eq!(told(&list), expected);
-    }
-
-    impl Wanted {
-        fn from_ssh(self, line: usize) -> Self {
-            Self { source: Source::Ssh { line }, ..self }
-        }
     }
 
     #[test]

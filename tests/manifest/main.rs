@@ -1,0 +1,6 @@
+//! What a person writes: read, found, and every mistake told.
+
+mod build;
+mod mistakes;
+mod reading;
+mod schema;
