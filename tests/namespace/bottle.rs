@@ -18,13 +18,18 @@ pub(crate) async fn launch() -> Option<Box<dyn Arena>> {
         eprintln!("skipped: needs user-namespaces: {lack}");
         return None;
     }
-    let mut backend = Namespace::default();
+    let backend = with_programs(Namespace::default());
+    Some(soon(backend.launch(None)).await.expect("a bottle"))
+}
+
+/// Shows the host's programs in the bottles.
+pub(crate) fn with_programs(mut backend: Namespace) -> Namespace {
     for folder in ["/bin", "/lib", "/lib64", "/sbin", "/usr"] {
         if Path::new(folder).exists() {
             backend = backend.showing(folder, folder);
         }
     }
-    Some(soon(backend.launch(None)).await.expect("a bottle"))
+    backend
 }
 
 pub(crate) fn sh(script: &str) -> Command {

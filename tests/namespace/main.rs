@@ -5,5 +5,6 @@
 mod bottle;
 mod commands;
 mod copy;
+mod mounts;
 mod terminal;
 mod walls;

@@ -37,6 +37,40 @@ fn nothing_runs_and_it_says_what_to_do() {
     assert!(ended.out.contains(REASON), "{}", ended.out);
 }
 
+/// Memory may not be executed: a security policy of many hardened machines (`vm.memfd_noexec`, `sysctl`(8)), here of a PID
+/// namespace alone. The toolbox is then started from a file without a name.
+#[test]
+fn memory_that_may_not_be_executed_is_gone_around() {
+    if !can_run() {
+        return;
+    }
+    let in_such = |script: &str| {
+        let arguments =
+            ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "sh", "-c"];
+        let script = format!("echo 2 > /proc/sys/vm/memfd_noexec && {script}");
+        Marked::of("unshare").args(&arguments).args(&[&script, program()])
+    };
+    // It is there since Linux 6.3, and since 6.6 as a property of a PID namespace.
+    if in_such("test $(cat /proc/sys/vm/memfd_noexec) = 2").ends().code() != 0 {
+        skipped("vm.memfd_noexec cannot be set for a PID namespace here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("UTF-8");
+    let ended = in_such("exec \"$0\" probe smoke-echo bundle-reach").env("TMPDIR", folder).ends();
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let left: Vec<_> = std::fs::read_dir(folder).expect("the folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    // Nowhere else to go: it says what it tried.
+    let nowhere = "mount -t tmpfs -o noexec none /var/tmp && mount -t tmpfs -o noexec none /dev/shm && \
+                   mount -t tmpfs -o noexec none /tmp && exec \"$0\" probe smoke-echo";
+    let ended =
+        in_such(&format!("unshare --mount sh -c '{nowhere}' \"$0\"")).env("TMPDIR", "/tmp").ends();
+    assert_eq!(ended.code(), 3, "{ended:?}");
+    assert!(ended.out.contains("cannot put the toolbox where it can be executed"), "{}", ended.out);
+}
+
 /// `cargo test --test probes`, as far as it was built.
 #[test]
 fn the_test_suite_ignores_with_the_reason() {

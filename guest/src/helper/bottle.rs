@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
 
@@ -47,6 +48,8 @@ fn make_root(walls: &Bottle) -> Result<(), Failure> {
     let stage = STAGES.iter().find(|stage| Path::new(stage).is_dir());
     let stage = stage.ok_or_else(|| Failure::new("find a folder to mount the new root on"))?;
     let toolbox = File::open("/proc/self/exe").doing(|| "open the toolbox".into())?;
+    // Before the new root hides what lies below its stage.
+    let sources = walls.mounts.iter().map(source).collect::<Result<Vec<_>, _>>()?;
     mount_tmpfs(stage, "mode=755")?;
     chdir(*stage).doing(|| "enter the new root".into())?;
     for folder in
@@ -60,8 +63,8 @@ fn make_root(walls: &Bottle) -> Result<(), Failure> {
     for folder in ["tmp", "home/agent", "dev/shm"] {
         mount_tmpfs(folder, "mode=1777")?;
     }
-    for wanted in &walls.mounts {
-        bind(wanted)?;
+    for (wanted, source) in walls.mounts.iter().zip(&sources) {
+        bind(wanted, source)?;
     }
     // Refused where the host's /proc is masked: the bottle then has none.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -146,12 +149,20 @@ fn make_devices() -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a mount shows, held on to without being opened: a socket is as good as a file (`O_PATH`, `open(2)`).
+fn source(wanted: &Mount) -> Result<File, Failure> {
+    let mut options = fs::OpenOptions::new();
+    let path_only = options.read(true).custom_flags(libc::O_PATH);
+    let opened = path_only.open(&wanted.source);
+    opened.doing(|| format!("find {} for the bottle", wanted.source))
+}
+
 /// Shows a folder or file of the host in the new root, read-only unless the plan says otherwise.
-fn bind(wanted: &Mount) -> Result<(), Failure> {
-    let Mount { source, target, writable } = wanted;
+fn bind(wanted: &Mount, source: &File) -> Result<(), Failure> {
+    let Mount { source: name, target, writable } = wanted;
     let inside = target.trim_start_matches('/');
-    let what = || format!("show {source} as {target} in the bottle");
-    if fs::metadata(source).doing(what)?.is_dir() {
+    let what = || format!("show {name} as {target} in the bottle");
+    if source.metadata().doing(what)?.is_dir() {
         fs::create_dir_all(inside).doing(what)?;
     } else {
         if let Some(parent) = Path::new(inside).parent() {
@@ -160,6 +171,7 @@ fn bind(wanted: &Mount) -> Result<(), Failure> {
         write_new(inside, 0o644, b"")?;
     }
     let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+    let source = format!("/proc/self/fd/{}", source.as_raw_fd());
     mount(Some(source.as_str()), inside, None::<&str>, bind, None::<&str>).doing(what)?;
     if !*writable {
         read_only(inside).doing(what)?;

@@ -38,7 +38,12 @@ pub(super) fn map_self(inside: u32, uid: u32, gid: u32) -> Result<(), Failure> {
 
 /// Root stays outside for a moment, as a child that writes the maps: only it may map somebody else.
 fn as_nobody() -> Result<(), Failure> {
-    setgroups(&[]).doing(|| "drop the supplementary groups".into())?;
+    if let Err(errno) = setgroups(&[]) {
+        // Root of a user namespace of somebody else's making may not: nobody in there can, as `user_namespaces(7)` says.
+        if !setgroups_is_denied() {
+            return Err(errno).doing(|| "drop the supplementary groups".into());
+        }
+    }
     let (wait, go) = pipe().doing(|| "make a pipe".into())?;
     let me = getpid();
     let mut go = Some(go);
@@ -75,6 +80,10 @@ fn as_nobody() -> Result<(), Failure> {
 
 fn unshare_user() -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWUSER).doing(|| "unshare a user namespace".into())
+}
+
+fn setgroups_is_denied() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 fn map_own(file: &str, map: &str) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use crate::backend::{self, Backend};
 use crate::breach::Breach;
 use crate::cli::{Colour, print};
 use crate::nearest::nearest;
+use crate::probe::definition::Probe;
 use crate::probe::flip;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome};
 use crate::probe::verdict::Verdict;
@@ -38,6 +39,9 @@ pub(super) fn run(
             continue;
         };
         let wanted_here = breaches(backend.as_ref(), wanted)?;
+        if let [breach] = wanted_here[..] {
+            concerns(breach, &probes, name)?;
+        }
         let bottles: Vec<_> = wanted_here.iter().copied().map(Some).collect();
         let Some(outcomes) = runner.each(backend.as_ref(), &probes, &bottles, &progress) else {
             return Ok(ExitCode::from(interrupt::CODE));
@@ -65,6 +69,19 @@ pub(super) fn run(
     progress.finish();
     print::out(&text)?;
     Ok(ExitCode::from(worst))
+}
+
+/// A breach that none of the selected probes names would prove nothing, whatever came of it.
+fn concerns(breach: Breach, probes: &[Probe], backend: &str) -> anyhow::Result<()> {
+    if flip::declared(probes, breach, backend).is_empty() {
+        let selected: Vec<_> = probes.iter().map(|probe| probe.name.as_str()).collect();
+        bail!(
+            "the breach {breach} would prove nothing: none of the selected probes names it in its \
+             proven-by ({})",
+            selected.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// With one breach alone, other probes are not proven, and need not be.
@@ -104,4 +121,25 @@ fn row(outcome: &RunOutcome, breach: Breach, selection: &Selection) -> BreachRow
         verdict: probe.verdict.word(),
     });
     BreachRow { breach: breach.name().into(), cells: cells.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Requirement;
+    use crate::probe::catalogue::Catalogue;
+    use crate::probe::parse::Known;
+
+    #[test]
+    fn a_breach_that_none_of_the_selected_probes_names_is_refused() {
+        let (breaches, requirements) = (Breach::names(), Requirement::words());
+        let known = Known::from(breaches.as_slice()).with_requirements(&requirements);
+        let catalogue = Catalogue::embedded(known).unwrap();
+        let only = |name: &str| vec![catalogue.get(name).unwrap().clone()];
+        let breach = Breach::EgressOnAllInterfaces;
+        assert!(concerns(breach, &only("egress-port-bypass"), "namespace").is_ok());
+        let error = concerns(breach, &only("smoke-echo"), "namespace").unwrap_err().to_string();
+        assert!(error.contains("egress-on-all-interfaces would prove nothing"), "{error}");
+        assert!(error.contains("(smoke-echo)"), "{error}");
+    }
 }
