@@ -6,6 +6,7 @@ set -euo pipefail
 # The program that tests call, and the package that brings it.
 declare -A package=(
   [bwrap]=bubblewrap
+  [chromium]=chromium
   [xmllint]=libxml2-utils
 )
 
