@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use claude_bottle::lab::Wiring;
 use claude_bottle::probe::definition::{Expect, Severity};
 use claude_bottle::probe::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome, Standing};
 use claude_bottle::probe::verdict::{Evidence, Said, Verdict};
@@ -179,6 +180,7 @@ fn attempts() -> impl Strategy<Value = AttemptOutcome> {
     (texts(), verdicts(), prop::option::of(texts()), prop::option::of(said)).prop_map(
         |(what, verdict, control, said)| AttemptOutcome {
             what,
+            site: None,
             expect: Expect::Contained,
             verdict,
             control,
@@ -222,6 +224,8 @@ fn runs() -> impl Strategy<Value = RunOutcome> {
             probes,
             cost: Cost::default(),
             notes,
+            wiring: Wiring::default(),
+            made_of: std::collections::BTreeMap::new(),
         })
 }
 

@@ -5,6 +5,8 @@ pub mod docker;
 #[cfg(target_os = "linux")]
 pub mod namespace;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use thiserror::Error;
 
@@ -32,6 +34,11 @@ pub trait Arena: Send + Sync {
 
     /// How a person gets into the bottle from outside while it is kept, as a clause.
     fn way_in(&self) -> String;
+
+    /// What the bottle is made of, for reports that are kept: an engine and its version, images and their digests.
+    fn made_of(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
 
     /// Ends the bottle, then the lab, and waits until they are gone.
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError>;

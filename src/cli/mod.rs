@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod canary;
+mod compare;
 mod complete;
 mod doctor;
 mod look;
@@ -33,6 +34,8 @@ definition; 3 inconclusive, nothing ran, or everything was skipped; 130 interrup
 enum Command {
     /// Launch a bottle, probe it from the inside, and tell what it can reach.
     Probe(probe::Arguments),
+    /// Tell what has changed between two JSON reports of `probe`.
+    Compare(compare::Arguments),
     /// Check that what others make, and this project relies on, still is what it was.
     Canary(canary::Arguments),
     /// Tell what this machine can run, and why not the rest.
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
     let Arguments { color, command } = Arguments::parse();
     let done = match command {
         Command::Probe(arguments) => probe::run(&arguments, color),
+        Command::Compare(arguments) => compare::run(&arguments, color),
         Command::Canary(arguments) => canary::run(&arguments, color),
         Command::Doctor(arguments) => doctor::run(&arguments, color),
         Command::Schema(arguments) => schema::run(&arguments),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::print;
-use crate::{canary, manifest, probe};
+use crate::{canary, manifest, probe, report};
 
 /// Print the JSON Schema of a file format.
 #[derive(Debug, Args)]
@@ -23,6 +23,8 @@ enum Format {
     Canary,
     /// A manifest, `claude-bottle.json`.
     Manifest,
+    /// A JSON report, `probe --json`.
+    Report,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -30,6 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Format::Probe => probe::schema::probe(),
         Format::Canary => canary::schema::canary(),
         Format::Manifest => manifest::schema(),
+        Format::Report => report::json::schema(),
     };
     print::out(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(ExitCode::SUCCESS)

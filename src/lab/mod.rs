@@ -3,6 +3,7 @@
 mod control;
 mod observation;
 mod site;
+mod wiring;
 mod witness;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use thiserror::Error;
 pub use self::control::{Answers, Heard, LineSource, StreamLines, batch_line, converse};
 pub use self::observation::{Observation, Socket};
 pub use self::site::{Address, Listening, Sites, Target, Unserved};
+pub use self::wiring::{Place, Role, Wire, Wiring};
 pub use self::witness::{Log, Witness, WitnessError};
 
 /// A lab that stands around a bottle, as the run of probes sees it. Each backend has one.
@@ -34,6 +36,11 @@ pub trait Fixture: Send + Sync {
 
     /// The places from which the outside dials into the bottle; none where it cannot.
     fn inbound(&self) -> Option<Inbound>;
+
+    /// How bottle and lab are wired, for a drawing; nothing where the backend does not tell.
+    fn wiring(&self) -> Wiring {
+        Wiring::default()
+    }
 
     /// Whether packets of the bottle cross a real bridge, where a rejection may take about a second.
     fn has_real_bridge(&self) -> bool;

@@ -1,14 +1,17 @@
 //! What a run found, as plain data: the only thing that reports are made of.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::definition::{Expect, Probe, Severity};
+use super::definition::{Expect, Probe, Severity, Site};
 use super::verdict::{Said, Verdict};
+use crate::lab::Wiring;
 
 /// One run of selected probes against one backend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunOutcome {
     /// The backend, such as `namespace`.
     pub backend: String,
@@ -20,10 +23,16 @@ pub struct RunOutcome {
     pub cost: Cost,
     /// What the outside saw of the bottle and a reader should know, one sentence each.
     pub notes: Vec<String>,
+    /// How bottle and lab were wired, as far as the backend tells.
+    #[serde(default)]
+    pub wiring: Wiring,
+    /// What the bottle was made of: an engine with its version, images with their digests. Empty where there are none.
+    #[serde(default)]
+    pub made_of: BTreeMap<String, String>,
 }
 
 /// One probe's outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeOutcome {
     /// Its name, the file's stem.
     pub name: String,
@@ -40,15 +49,19 @@ pub struct ProbeOutcome {
     /// Its attempts, in the order of the definition.
     pub attempts: Vec<AttemptOutcome>,
     /// From its first attempt's start to its last one's end.
-    #[serde(rename = "took_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "took_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub took: Duration,
 }
 
 /// One attempt's outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptOutcome {
     /// What was tried, such as `tcp to host-loopback:discard as 127.0.0.1`.
     pub what: String,
+    /// The site that it went to, if it went to one.
+    #[serde(default)]
+    pub site: Option<Site>,
     /// What the definition expects.
     pub expect: Expect,
     /// The verdict.
@@ -60,27 +73,32 @@ pub struct AttemptOutcome {
 }
 
 /// What a run cost, by phase.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// Lab and bottle up.
-    #[serde(rename = "launch_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "launch_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub launch: Duration,
     /// Leading and trailing controls, as far as nothing else ran beside them.
-    #[serde(rename = "controls_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "controls_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub controls: Duration,
     /// The batch of attempts.
-    #[serde(rename = "attempts_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "attempts_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub attempts: Duration,
     /// Judging.
-    #[serde(rename = "judge_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "judge_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub judge: Duration,
     /// Bottle and lab gone.
-    #[serde(rename = "teardown_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "teardown_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub teardown: Duration,
 }
 
 /// What a reader needs to know of an outcome at a glance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// As it should be.
@@ -125,6 +143,8 @@ impl RunOutcome {
             probes,
             cost: Cost::default(),
             notes: Vec::new(),
+            wiring: Wiring::default(),
+            made_of: BTreeMap::new(),
         }
     }
 }
@@ -132,8 +152,8 @@ impl RunOutcome {
 impl RunOutcome {
     /// The outcome of probes that were not tried on `backend`.
     pub fn of_skipped(backend: &str, probes: Vec<ProbeOutcome>) -> Self {
-        let backend = backend.to_owned();
-        Self { backend, breach: None, probes, cost: Cost::default(), notes: Vec::new() }
+        let none = Self::inconclusive(backend, None, [], "");
+        Self { probes, ..none }
     }
 
     /// Adds the probes of `others` to the runs on the same backend, and runs on further backends as they are.

@@ -67,6 +67,7 @@ pub async fn run(
     let begun = Instant::now();
     let arena = backend.launch(breach).await?;
     cost.launch = begun.elapsed();
+    let (wiring, made_of) = (arena.lab().wiring(), arena.made_of());
 
     let found = probe(arena.as_ref(), backend.name(), probes, watch, &mut cost).await;
 
@@ -83,6 +84,8 @@ pub async fn run(
         probes: found,
         cost,
         notes,
+        wiring,
+        made_of,
     })
 }
 
@@ -332,6 +335,7 @@ fn judge_all(
             took = took.max(said.as_ref().map_or(Duration::ZERO, |said| said.took));
             attempts.push(AttemptOutcome {
                 what: one.what.clone(),
+                site: one.definition.to.as_ref().map(|to| to.site),
                 expect: one.definition.expect,
                 verdict,
                 control,

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use claude_bottle_protocol::prober::How;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::report::text::Untrusted;
 
 /// The outcome of one attempt, or of a whole probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
     /// What must be reached was reached.
@@ -17,6 +18,7 @@ pub enum Verdict {
     /// Nothing got out, and a control shows that it would have been seen.
     Contained {
         /// How the attempt failed, as its client saw it.
+        #[schemars(with = "String")]
         how: How,
     },
     /// What must be reached was not, although it was there.
@@ -42,17 +44,19 @@ pub enum Verdict {
 }
 
 /// What the outside saw of a leak.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// The witness that saw it, such as `host-loopback tcp/9 at 0.0.0.0:9`; or the observation, such as
     /// `the bottle's routes`.
     pub witness: String,
     /// From where it came, as the witness saw it.
+    #[schemars(with = "Option<String>")]
     pub peer: Option<SocketAddr>,
     /// What it saw: the nonce, or the state that differs from the plan.
     pub saw: String,
     /// When, since the lab was up.
-    #[serde(rename = "at_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "at_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub at: Duration,
 }
 
@@ -84,15 +88,18 @@ impl Verdict {
 }
 
 /// What a prober said, kept as annotation. Its free text is hostile.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Said {
     /// How the attempt ended, as its client saw it.
+    #[schemars(with = "String")]
     pub how: How,
     /// The errno behind it.
     pub errno: Option<i32>,
     /// Anything else it said.
+    #[schemars(with = "Option<String>")]
     pub detail: Option<Untrusted>,
     /// How long it says that it took.
-    #[serde(rename = "took_us", serialize_with = "crate::report::json::micros")]
+    #[serde(rename = "took_us", with = "crate::report::micros")]
+    #[schemars(with = "u64")]
     pub took: Duration,
 }

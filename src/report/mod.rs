@@ -7,6 +7,8 @@
 //! | [`explain`] | what was expected beside what was seen |
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
+//! | [`markdown`] | a summary for a job or an issue on GitHub |
+//! | [`compare`] | what has changed from one report to the next |
 //! | [`tally`] | the counts and the exit code |
 //! | [`mod@file`] | a report replaces its predecessor whole or not at all |
 //!
@@ -14,11 +16,14 @@
 
 pub mod breaches;
 pub mod canaries;
+pub mod compare;
 pub mod explain;
 pub mod file;
 pub mod json;
 pub mod junit;
 mod layout;
+pub mod markdown;
+pub(crate) mod micros;
 pub mod progress;
 mod prose;
 pub mod tally;

@@ -128,7 +128,7 @@ fn attempt_word(attempt: &AttemptOutcome) -> &'static str {
 /// What there is to say of an attempt behind its verdict's word: how it ended, the reason, and with `all` its
 /// control and what the guest said.
 pub(super) fn attempt(attempt: &AttemptOutcome, all: bool) -> String {
-    let AttemptOutcome { what: _, expect: _, verdict, control, said } = attempt;
+    let AttemptOutcome { what: _, site: _, expect: _, verdict, control, said } = attempt;
     let mut parts = Vec::new();
     // A guest that tells what the verdict tells adds its errno; one that tells something else is quoted.
     let agrees = match (verdict, said) {

@@ -6,7 +6,8 @@ use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::How;
 
 use super::text::Untrusted;
-use crate::probe::definition::{Expect, Severity};
+use crate::lab::Wiring;
+use crate::probe::definition::{Expect, Severity, Site};
 use crate::probe::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
 use crate::probe::verdict::{Evidence, Said, Verdict};
 
@@ -67,6 +68,7 @@ pub(crate) fn attempt(what: &str, verdict: Verdict) -> AttemptOutcome {
     };
     AttemptOutcome {
         what: what.to_owned(),
+        site: Some(Site::HostLoopback),
         expect,
         control: Some("host (127.0.0.1:51423) reached it before and after".to_owned()),
         said: Some(Said {
@@ -131,6 +133,8 @@ pub(crate) fn run(probes: Vec<ProbeOutcome>) -> RunOutcome {
             teardown: Duration::from_micros(2_010),
         },
         notes: vec![],
+        wiring: Wiring::default(),
+        made_of: std::collections::BTreeMap::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Counts over runs, and the exit code that follows from them.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::prose;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome, Standing};
@@ -9,7 +10,7 @@ use crate::probe::verdict::Verdict;
 const NOTHING: &str = "nothing was tried, so nothing is proven";
 
 /// How many probes ended how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tally {
     /// All of them, the skipped ones too.
     pub probes: usize,

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use unicode_width::UnicodeWidthChar as _;
 
 /// The longest [`Untrusted`] in bytes: 64 KiB. What is longer keeps its head and its tail.
@@ -28,8 +28,8 @@ const TAIL: usize = CAP - HEAD - 64;
 /// use claude_bottle::report::text::Untrusted;
 /// assert_eq!(Untrusted::new("\x1b[31mred\n").as_str(), "\\u{1b}[31mred\n");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
 pub struct Untrusted(String);
 
 impl Untrusted {
@@ -69,6 +69,19 @@ impl Untrusted {
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What is read back from a file is no more trusted than it was.
+impl From<String> for Untrusted {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<Untrusted> for String {
+    fn from(text: Untrusted) -> Self {
+        text.0
     }
 }
 

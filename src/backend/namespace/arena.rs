@@ -19,7 +19,7 @@ use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::breach::Breach;
 use crate::lab::{
-    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Witness,
+    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Wiring, Witness,
     batch_line, converse,
 };
 use crate::teardown::{Teardown, TeardownError};
@@ -46,6 +46,7 @@ struct NamespaceLab {
     helper: Arc<Helper>,
     witness: Witness,
     sites: Sites,
+    wiring: Wiring,
     inodes: BTreeMap<String, u64>,
     bottle_net: String,
     /// The init's end of its standard input and output; it idles as long as they are open.
@@ -131,6 +132,7 @@ impl NamespaceArena {
             lab: NamespaceLab {
                 witness: Witness::new(events, orders),
                 sites: world.sites(&built),
+                wiring: world.wiring(),
                 inodes: built.inodes,
                 bottle_net: world.bottle.net,
                 helper,
@@ -233,6 +235,10 @@ impl Fixture for NamespaceLab {
 
     fn inbound(&self) -> Option<Inbound> {
         Some(world::inbound())
+    }
+
+    fn wiring(&self) -> Wiring {
+        self.wiring.clone()
     }
 
     fn has_real_bridge(&self) -> bool {

@@ -1,11 +1,12 @@
 //! `claude-bottle probe --breach`: every probe proven able to fail.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::bail;
 
 use super::selection::Selection;
-use super::{Runner, interrupt};
+use super::{Runner, interrupt, reports};
 use crate::backend::{self, Backend};
 use crate::breach::Breach;
 use crate::cli::{Colour, print};
@@ -15,6 +16,7 @@ use crate::probe::flip;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome};
 use crate::probe::verdict::Verdict;
 use crate::report::breaches::{BreachMatrix, BreachRow, Cell, render_breaches};
+use crate::report::json::Report;
 use crate::report::progress::Progress;
 use crate::report::terminal;
 
@@ -25,17 +27,20 @@ pub(super) fn run(
     selection: &Selection,
     colour: Colour,
     progress: Progress,
+    started: SystemTime,
 ) -> anyhow::Result<ExitCode> {
     let arguments = runner.arguments;
     let style = colour.style(arguments.verbose);
     let mut worst = 0;
     let mut text = String::new();
+    let mut runs = Vec::new();
     for name in &arguments.backend {
         let probes = selection.runnable(name);
         let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
             let skipped = selection.skipped(name);
             text += &terminal::render(&skipped, style);
             worst = worst.max(crate::report::exit_code(&skipped));
+            runs.extend(skipped);
             continue;
         };
         let wanted_here = breaches(backend.as_ref(), wanted)?;
@@ -64,10 +69,23 @@ pub(super) fn run(
                 .collect(),
         };
         text += &render_breaches(&matrix, style);
-        worst = worst.max(code(&matrix, wanted));
+        let code = code(&matrix, wanted);
+        if code == 3 && wanted != "all" {
+            text += &format!(
+                "none of these probes is declared to notice {wanted}, so nothing is proven\n"
+            );
+        }
+        worst = worst.max(code);
+        runs.extend(outcomes);
     }
     progress.finish();
-    print::out(&text)?;
+    let declared = |backend: &str, breach: &str, probe: &str| {
+        let Some(breach) = Breach::by_name(breach) else { return false };
+        flip::declared(selection.probes(), breach, backend).iter().any(|name| name == probe)
+    };
+    let report = Report::of(&runs, &reports::context(started), worst, declared);
+    let printed = print::out(&text);
+    printed.and(arguments.reports.write(&report, None, &runs, started))?;
     Ok(ExitCode::from(worst))
 }
 
@@ -90,7 +108,13 @@ fn code(matrix: &BreachMatrix, wanted: &str) -> u8 {
         return matrix.exit_code();
     }
     let as_declared = |cell: &Cell| cell.expected_flip == cell.flipped;
-    u8::from(!matrix.rows.iter().flat_map(|row| &row.cells).all(as_declared))
+    let cells = || matrix.rows.iter().flat_map(|row| &row.cells);
+    match (cells().all(as_declared), cells().any(|cell| cell.expected_flip)) {
+        (false, _) => 1,
+        // Nothing was to be shown, so nothing is.
+        (true, false) => 3,
+        (true, true) => 0,
+    }
 }
 
 /// Those that `wanted` names, or all of them.

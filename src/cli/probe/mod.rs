@@ -4,9 +4,9 @@ mod breaches;
 mod explain;
 mod interrupt;
 mod many;
+pub(super) mod reports;
 mod selection;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -16,6 +16,7 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use self::interrupt::Interrupts;
+use self::reports::Reports;
 use self::selection::Selection;
 use super::{Colour, print};
 use crate::backend::{self, Backend};
@@ -23,8 +24,9 @@ use crate::breach::Breach;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::RunOutcome;
 use crate::probe::run::Watch;
+use crate::report::json::Report;
 use crate::report::progress::{Mode, Progress};
-use crate::report::{self, exit_code, file, json, junit, terminal};
+use crate::report::{compare, exit_code, terminal};
 use crate::runtime;
 
 /// Launch a bottle, probe it from the inside, and tell what it can reach.
@@ -58,12 +60,8 @@ pub(super) struct Arguments {
     /// List the probes with their titles, and run none.
     #[arg(long)]
     list: bool,
-    /// Write a JUnit report here.
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-    /// Write the whole result as JSON here.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    reports: Reports,
     /// Keep bottle and lab after the run, tell how to enter them, and wait for Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -81,7 +79,16 @@ Examples:
   claude-bottle probe loopback -v             one probe, every attempt
   claude-bottle probe --breach all            prove that every probe can fail
   claude-bottle probe --explain               what was expected beside what was seen
-  claude-bottle probe --junit report.xml      for a CI dashboard";
+  claude-bottle probe --junit report.xml      for a CI dashboard
+  claude-bottle probe --json today.json --baseline yesterday.json
+                                              fail only on what got worse";
+
+impl Arguments {
+    /// Whether some probes are meant, and not all.
+    fn selects(&self) -> bool {
+        !self.filters.is_empty() || !self.tag.is_empty()
+    }
+}
 
 fn backend_names() -> clap::builder::PossibleValuesParser {
     backend::NAMES.into()
@@ -95,6 +102,7 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
         print::out(&selection.list(&arguments.backend))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let baseline = arguments.reports.baseline()?;
     let progress = Progress::new(Mode::detect(arguments.quiet));
     let runtime = runtime::make()?;
     let interrupts = Interrupts::listen(&runtime, progress.aside());
@@ -104,7 +112,7 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
         return explain::run(&runner, &selection, colour, progress);
     }
     if let Some(wanted) = &arguments.breach {
-        return breaches::run(&runner, wanted, &selection, colour, progress);
+        return breaches::run(&runner, wanted, &selection, colour, progress, started);
     }
 
     let mut runs = Vec::new();
@@ -114,15 +122,29 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
         RunOutcome::merge(&mut runs, selection.skipped(name));
     }
     progress.finish();
-    let printed = print::out(&terminal::render(&runs, colour.style(arguments.verbose)));
-    // Each that can be had is written, whatever is wrong with the others.
-    let written =
-        [printed, write_junit(&runs, arguments, started), write_json(&runs, arguments, started)];
-    written.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
-    if interrupts.interrupted() {
-        return Ok(ExitCode::from(interrupt::CODE));
+    let style = colour.style(arguments.verbose);
+    let mut text = terminal::render(&runs, style);
+    let code = exit_code(&runs);
+    let report = Report::of(&runs, &reports::context(started), code, |_, _, _| false);
+    let changes = baseline.map(|mut baseline| {
+        if arguments.selects() {
+            compare::keep_only(&mut baseline, &report);
+        }
+        compare::compare(&baseline, &report)
+    });
+    if let Some(changes) = &changes {
+        text += &format!("\nsince the baseline\n{}", compare::render(changes, style));
     }
-    Ok(ExitCode::from(exit_code(&runs)))
+    let printed = print::out(&text);
+    let written = arguments.reports.write(&report, changes.as_deref(), &runs, started);
+    printed.and(written)?;
+    Ok(ExitCode::from(match changes {
+        _ if interrupts.interrupted() => interrupt::CODE,
+        // Where nothing was tried nothing can be told to be no worse.
+        Some(_) if report.tally.is_nothing() => code,
+        Some(changes) => compare::exit_code(&changes),
+        None => code,
+    }))
 }
 
 /// What a run needs.
@@ -173,44 +195,6 @@ impl Runner<'_> {
     fn keep(&self) -> interrupt::Keep<'_> {
         interrupt::Keep { wanted: self.arguments.keep, interrupts: self.interrupts }
     }
-}
-
-fn write_junit(
-    runs: &[RunOutcome],
-    arguments: &Arguments,
-    started: SystemTime,
-) -> anyhow::Result<()> {
-    if let Some(path) = &arguments.junit {
-        file::write_atomic(path, &junit::to_xml(runs, started))?;
-    }
-    Ok(())
-}
-
-fn write_json(
-    runs: &[RunOutcome],
-    arguments: &Arguments,
-    started: SystemTime,
-) -> anyhow::Result<()> {
-    if let Some(path) = &arguments.json {
-        let context = report::json::Context {
-            command: std::env::args().collect(),
-            started: humantime::format_rfc3339_seconds(started).to_string(),
-            host: host_facts(),
-        };
-        file::write_atomic(path, json::to_json(runs, &context).as_bytes())?;
-    }
-    Ok(())
-}
-
-fn host_facts() -> BTreeMap<String, String> {
-    let mut facts = BTreeMap::from([
-        ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
-        ("os".to_owned(), std::env::consts::OS.to_owned()),
-    ]);
-    if let Ok(kernel) = std::fs::read_to_string("/proc/sys/kernel/osrelease") {
-        facts.insert("kernel".to_owned(), kernel.trim().to_owned());
-    }
-    facts
 }
 
 impl Watch for Progress {

@@ -16,6 +16,7 @@ mod posts;
 mod sockets;
 mod topology;
 mod wires;
+mod wiring;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
