@@ -156,7 +156,10 @@ fn states(report: &Report) -> BTreeMap<Subject, State> {
             add(of(None), of_probe(probe));
             if probe.flip.is_none() {
                 for one in &probe.outcome.attempts {
-                    add(of(Some(one.what.clone())), of_attempt(one, &probe.outcome.known_leak));
+                    add(
+                        of(Some(one.what.clone())),
+                        of_attempt(one, probe.outcome.known_leak.as_deref()),
+                    );
                 }
             }
         }
@@ -184,7 +187,7 @@ fn of_probe(probe: &Probe) -> State {
     State { word: prose::word(outcome).to_owned(), reason, is_judged, badness }
 }
 
-fn of_attempt(attempt: &AttemptOutcome, known_leak: &Option<String>) -> State {
+fn of_attempt(attempt: &AttemptOutcome, known_leak: Option<&str>) -> State {
     use crate::probe::definition::Expect;
     let is_known = known_leak.is_some() && attempt.expect == Expect::Leaks;
     let (is_judged, badness) = match &attempt.verdict {

@@ -71,9 +71,9 @@ pub(super) fn run(
         text += &render_breaches(&matrix, style);
         let code = code(&matrix, wanted);
         if code == 3 && wanted != "all" {
-            text += &format!(
-                "none of these probes is declared to notice {wanted}, so nothing is proven\n"
-            );
+            text += "none of these probes is declared to notice ";
+            text += wanted;
+            text += ", so nothing is proven\n";
         }
         worst = worst.max(code);
         runs.extend(outcomes);

@@ -133,7 +133,8 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
         compare::compare(&baseline, &report)
     });
     if let Some(changes) = &changes {
-        text += &format!("\nsince the baseline\n{}", compare::render(changes, style));
+        text += "\nsince the baseline\n";
+        text += &compare::render(changes, style);
     }
     let printed = print::out(&text);
     let written = arguments.reports.write(&report, changes.as_deref(), &runs, started);

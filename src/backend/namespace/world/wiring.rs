@@ -16,9 +16,9 @@ impl World {
             .lab
             .nets
             .iter()
-            .filter_map(|net| self.place(&net.name, role(&net.name)?))
+            .filter_map(|net| Some(self.place(&net.name, role(&net.name)?)))
             .collect();
-        places.extend(self.place(REAL, Role::Machine));
+        places.push(self.place(REAL, Role::Machine));
         let wires = self.lab.links.iter().map(|link| Wire {
             from: link.a.net.clone(),
             from_interface: link.a.interface.clone(),
@@ -28,7 +28,7 @@ impl World {
         Wiring { places, wires: wires.collect() }
     }
 
-    fn place(&self, name: &str, role: Role) -> Option<Place> {
+    fn place(&self, name: &str, role: Role) -> Place {
         let net = self.lab.nets.iter().find(|net| net.name == name);
         let addresses =
             net.iter().flat_map(|net| &net.addresses).filter(|one| one.interface != "lo");
@@ -47,7 +47,7 @@ impl World {
             _ => {}
         }
         let sites = sites.into_iter().collect();
-        Some(Place { name: name.to_owned(), role, addresses, sites })
+        Place { name: name.to_owned(), role, addresses, sites }
     }
 }
 
