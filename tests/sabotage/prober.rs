@@ -55,13 +55,9 @@ fn assert_noticed(script: &str, reason: &str) {
     let document = roxmltree::Document::parse(&xml).expect("XML");
     let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
     assert_eq!(cases.count(), PROBES.len(), "{script}: {xml}");
-    let context = json::Context {
-        command: Vec::new(),
-        started: String::new(),
-        host: std::collections::BTreeMap::new(),
-    };
-    let text = json::to_json(&[run], &context);
-    serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+    let report = json::Report::of(&[run], &json::Context::default(), 3, |_, _, _| false);
+    let read = json::Report::read(report.to_json().as_bytes()).expect("a report");
+    assert_eq!(read, report, "{script}");
 }
 
 fn version() -> &'static str {
