@@ -69,13 +69,7 @@ pub(super) fn run(
                 .collect(),
         };
         text += &render_breaches(&matrix, style);
-        let code = code(&matrix, wanted);
-        if code == 3 && wanted != "all" {
-            text += "none of these probes is declared to notice ";
-            text += wanted;
-            text += ", so nothing is proven\n";
-        }
-        worst = worst.max(code);
+        worst = worst.max(code(&matrix, wanted));
         runs.extend(outcomes);
     }
     progress.finish();
