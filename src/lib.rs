@@ -16,13 +16,14 @@
 //! | [`backend`] | what makes bottles |
 //! | [`bottle`] | the handle to one bottle |
 //! | [`manifest`] | what a person writes: bottles, and agents that work in them |
+//! | [`plan`] | an agent of a manifest, resolved against this host |
 //! | [`toolbox`] | the static guest program, embedded in this one |
 //! | [`runtime`] | what everything asynchronous runs on |
 //! | [`host`], [`teardown`] | what this machine can run; how what was made is undone |
 //! | [`written`], [`nearest`] | files that a person wrote: every mistake at its place, and the right word instead |
 //! | [`report`] | verdicts as a terminal matrix, JUnit and JSON; progress |
 //!
-//! Dependencies go one way: `cli, harness → probe → lab, backend → bottle → teardown`. `report` knows verdicts and
+//! Dependencies go one way: `cli, harness → probe → lab, backend → plan, bottle → teardown`. `report` knows verdicts and
 //! nothing of backends. The repository's `docs/architecture.md` says how these play together, and why.
 
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ pub mod host;
 pub mod lab;
 pub mod manifest;
 pub mod nearest;
+pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod runtime;

@@ -15,6 +15,7 @@ use crate::breach::Breach;
 use crate::expected::Table;
 use crate::host::{Host, Requirements};
 use crate::lab::Fixture;
+use crate::plan::{Outline, Plan};
 use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
@@ -64,6 +65,21 @@ pub trait Backend: Send + Sync {
     ///
     /// Whatever was made before a failure is undone.
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError>;
+
+    /// How it would carry out a plan; nothing is launched. None where it makes bottles under test alone.
+    fn outline(&self, plan: &Plan) -> Option<Outline> {
+        let _ = plan;
+        None
+    }
+
+    /// Launches a bottle for work, without a lab. Its teardown removes everything that was made for it.
+    ///
+    /// Whatever was made before a failure is undone.
+    async fn start(&self, plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
+        let _ = plan;
+        let source = "it makes bottles under test alone".into();
+        Err(LaunchError { backend: self.name(), step: "nothing was tried".into(), source })
+    }
 }
 
 /// A bottle could not be launched.

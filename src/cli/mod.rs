@@ -8,6 +8,7 @@ mod look;
 mod print;
 mod probe;
 mod schema;
+mod start;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Command {
     Probe(probe::Arguments),
     /// Tell what has changed between two JSON reports of `probe`.
     Compare(compare::Arguments),
+    /// Start an agent of the manifest in a bottle, at this terminal.
+    Start(start::Arguments),
     /// Check that what others make, and this project relies on, still is what it was.
     Canary(canary::Arguments),
     /// Tell what this machine can run, and why not the rest.
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Probe(arguments) => probe::run(&arguments, color),
         Command::Compare(arguments) => compare::run(&arguments, color),
+        Command::Start(arguments) => start::run(&arguments),
         Command::Canary(arguments) => canary::run(&arguments, color),
         Command::Doctor(arguments) => doctor::run(&arguments, color),
         Command::Schema(arguments) => schema::run(&arguments),

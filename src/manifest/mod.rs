@@ -1,7 +1,7 @@
 //! What a person writes: `claude-bottle.json`, with bottles and the agents that work in them.
 //!
 //! [`find`] and [`Manifest::read`] are the only functions here that look at the host. What the manifest means on a host
-//! is for whoever launches it to say.
+//! is for [`plan`](crate::plan) to say.
 
 mod parse;
 mod raw;

@@ -2,5 +2,6 @@
 
 mod build;
 mod mistakes;
+mod plan;
 mod reading;
 mod schema;

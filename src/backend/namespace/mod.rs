@@ -4,6 +4,7 @@ mod arena;
 pub(super) mod helper;
 mod launcher;
 mod real;
+mod started;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -14,8 +15,10 @@ use claude_bottle_protocol::helper::Mount;
 use self::arena::NamespaceArena;
 use self::world::World;
 use super::{Arena, Backend, LaunchError};
+use crate::bottle::Bottle;
 use crate::breach::Breach;
 use crate::expected::Table;
+use crate::plan::{Outline, Plan};
 use crate::probe::definition::Probe;
 
 /// The embedded backend.
@@ -55,5 +58,13 @@ impl Backend for Namespace {
         NamespaceArena::launch(&self.mounts, breach)
             .await
             .map(|arena| Box::new(arena) as Box<dyn Arena>)
+    }
+
+    fn outline(&self, plan: &Plan) -> Option<Outline> {
+        Some(started::outline(plan))
+    }
+
+    async fn start(&self, plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
+        started::start(plan).await
     }
 }

@@ -19,7 +19,7 @@ mod wires;
 mod wiring;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab, Net, Placed};
@@ -128,13 +128,22 @@ impl World {
     }
 }
 
+/// The addresses of a bottle and of its bundle.
+pub(super) const ADDRESSES: [IpAddr; 2] = [map::BOTTLE, map::BUNDLE];
+
+/// A bottle for work and its bundle, and nothing around them.
+pub(super) fn for_work() -> Lab {
+    wires::lay_for_work()
+}
+
 /// From where the outside dials into the bottle.
 pub(super) fn inbound() -> Inbound {
     let from = [net::HOST, net::NEIGHBOUR, net::WORLD].map(ToOwned::to_owned).into();
     Inbound { control: net::BUNDLE.into(), from }
 }
 
-fn walls(name: &str) -> Bottle {
+/// The walls of a sound bottle.
+pub(super) fn walls(name: &str) -> Bottle {
     let hosts = ["bundle", "pipelock", "egress", "gitleaks", "supervise"];
     Bottle {
         net: net::BOTTLE.into(),

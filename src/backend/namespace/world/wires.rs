@@ -22,6 +22,21 @@ pub(super) fn lay() -> Lab {
     }
 }
 
+/// A bottle and its bundle on a wire; the bundle has no other.
+pub(super) fn lay_for_work() -> Lab {
+    let bundle = Net {
+        name: net::BUNDLE.into(),
+        addresses: vec![address("agent0", map::BUNDLE, 32)],
+        routes: vec![route((map::BOTTLE, 32), None, "agent0")],
+        ..Net::default()
+    };
+    Lab {
+        nets: vec![bottle(), bundle],
+        links: vec![link((net::BOTTLE, "eth0"), (net::BUNDLE, "agent0"))],
+        ..Lab::default()
+    }
+}
+
 /// One route, to the bundle's address; no IPv6.
 fn bottle() -> Net {
     Net {

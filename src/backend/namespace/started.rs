@@ -1,0 +1,153 @@
+//! A bottle for work: no lab, no witness; the bottle, and the bundle that it reaches.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claude_bottle_protocol::helper::{Bottle as Walls, Mount, Process};
+use tokio::sync::Mutex;
+
+use super::helper::{Helper, HelperError, complaint};
+use super::world;
+use super::{LaunchError, NAME};
+use crate::bottle::session::Session;
+use crate::bottle::{Bottle, BottleError, Command, Running};
+use crate::plan::{Outline, Plan};
+use crate::teardown::{Teardown, TeardownError};
+
+/// How long a bottle's session may take to greet. It takes a few milliseconds.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What a bottle for work shows of the host, read-only and as far as it is there: programs, what they are linked with,
+/// certificates of authorities, the time zone. Nothing of `/home`, `/root`, `/run`, `/var`, and no configuration besides.
+const SHOWN: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/pki",
+    "/etc/ssl",
+];
+
+/// Those of [`SHOWN`] that are there.
+fn shown() -> impl Iterator<Item = Mount> {
+    let there = SHOWN.iter().filter(|path| Path::new(path).exists());
+    there.map(|path| Mount {
+        source: (*path).to_owned(),
+        target: (*path).to_owned(),
+        writable: false,
+    })
+}
+
+/// What a bottle of this plan shows of the host.
+fn mounts(plan: &Plan) -> Vec<Mount> {
+    let wanted = plan.mounts.iter().map(|mount| Mount {
+        source: mount.source.to_string_lossy().into_owned(),
+        target: mount.target.clone(),
+        writable: mount.writable,
+    });
+    shown().chain(wanted).collect()
+}
+
+/// How a plan is carried out here.
+pub(super) fn outline(plan: &Plan) -> Outline {
+    let show = |mount: Mount| {
+        let how = if mount.writable { "writable" } else { "read-only" };
+        format!("show {} at {}, {how}", mount.source, mount.target)
+    };
+    let [bottle, bundle] = world::ADDRESSES;
+    let mut steps = vec![
+        "make user, PID, mount, IPC and UTS namespaces".to_owned(),
+        format!(
+            "make two net namespaces and a wire between them: the bottle {bottle}, the bundle {bundle}"
+        ),
+        format!("give the bottle one route, to {bundle}"),
+        "make a root file system in memory".to_owned(),
+    ];
+    steps.extend(mounts(plan).into_iter().map(show));
+    steps.push("drop every capability, forbid new ones, filter system calls".to_owned());
+    steps.push("start the bottle's session".to_owned());
+    let copies = plan.copies.iter();
+    steps.extend(copies.map(|copy| format!("copy {} to {}", copy.from.display(), copy.to)));
+    steps.push(format!("run the command in {}, at this terminal", plan.folder));
+    steps.push("end every process in it, upon which the kernel removes the namespaces".to_owned());
+    Outline { bottle, bundle, runtime: "Linux namespaces", runs_daemons: false, steps }
+}
+
+/// A bottle for work.
+struct Started {
+    name: String,
+    session: Session,
+    teardown: Mutex<Teardown>,
+}
+
+/// Launches a bottle for work. Nothing listens in its bundle: nothing is reached.
+pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
+    let failed = |step: &str| {
+        let step = step.to_owned();
+        move |source: HelperError| LaunchError { backend: NAME, step, source: source.into() }
+    };
+    let name = format!("{}-{:08x}", plan.agent, rand::random::<u32>());
+    let walls = Walls { mounts: mounts(plan), ..world::walls(&name) };
+    let not_ready = "the namespace helper does not start";
+    let helper = Arc::new(Helper::launch().await.map_err(failed(not_ready))?);
+    let mut teardown = Teardown::new();
+    let ending = Arc::clone(&helper);
+    teardown.push("the namespaces", move || async move { ending.end().await });
+    let mut talk = helper.talk().await;
+    let nets = talk.build(&world::for_work(), Vec::new()).await;
+    let bottle = talk.start(Process::Bottle(walls)).await;
+    // Where it could not even be asked, what the helper has said before explains that.
+    talk.ready().await.map_err(failed(not_ready))?;
+    let no_nets = "the net namespaces do not stand";
+    let nets = nets.map_err(failed(no_nets))?;
+    talk.built().await.map_err(failed(no_nets))?;
+    let no_bottle = "the bottle does not start";
+    let bottle = bottle.map_err(failed(no_bottle))?;
+    talk.started().await.map_err(failed(no_bottle))?;
+    drop(talk);
+    // The process that made them has nothing to witness, and ends with its input.
+    drop(nets);
+    let (output, input) = bottle.stdio.into_split();
+    let session = match Session::open(output, input, HANDSHAKE).await {
+        Ok(session) => session,
+        Err(error) => {
+            // What the walls' builder said explains it better.
+            let said = complaint(bottle.stderr).await;
+            let source: Box<dyn std::error::Error + Send + Sync> =
+                if said.is_empty() { error.into() } else { said.into() };
+            let step = "the bottle does not answer".into();
+            return Err(LaunchError { backend: NAME, step, source });
+        }
+    };
+    Ok(Box::new(Started { name, session, teardown: Mutex::new(teardown) }))
+}
+
+#[async_trait]
+impl Bottle for Started {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn toolbox(&self) -> &str {
+        self.session.toolbox()
+    }
+
+    async fn start(&self, command: Command) -> Result<Running, BottleError> {
+        self.session.start(command)
+    }
+
+    async fn teardown(&self) -> Result<(), TeardownError> {
+        self.teardown.lock().await.run().await
+    }
+}

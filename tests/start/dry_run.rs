@@ -1,0 +1,95 @@
+//! What would be done, and that it is not.
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::build::Build;
+use crate::project::{Project, text};
+
+fn project() -> Project {
+    Project::new(
+        &Build::new()
+            .bottle("env", json!({ "LANG": "C", "TOKEN": { "from": "SECRET" } }))
+            .bottle("egress", json!(["b.test", { "host": "10.1.0.0/16", "ports": [5432] }]))
+            .bottle("ssh", json!(["b.test"]))
+            .agent("prompt", json!("Review\nthis.")),
+    )
+}
+
+#[test]
+fn it_tells_everything_but_secrets() {
+    let project = project();
+    let dry = |more: &[&str]| {
+        let all = [&["--dry-run"], more].concat();
+        text(&project.start(&all).env("SECRET", "hunter2").output().unwrap())
+    };
+    let told = dry(&[]);
+    // What is shown of the host is different on each.
+    let until = told.find("step 5").expect("steps");
+    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(&told[..until]) });
+    let json: Value = serde_json::from_str(&dry(&["--format", "json"])).unwrap();
+    assert_eq!(json["plan"]["env"]["TOKEN"], json!({ "from-host": "SECRET" }));
+    assert_eq!(json["plan"]["egress"][0]["host"], "api.anthropic.com");
+    assert_eq!(json["outline"]["bundle"], "10.200.0.1");
+    for told in [told, json.to_string(), dry(&["--offline"])] {
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn offline_nothing_may_be_reached() {
+    let project = project();
+    let mut start = project.start(&["--dry-run", "--offline"]);
+    let told = text(&start.env("SECRET", "").output().unwrap());
+    assert!(told.contains("nothing may be reached") && !told.contains("b.test"), "{told}");
+}
+
+/// A stand-in for the engine counts who comes: the doctor does, and a dry run does not.
+#[test]
+fn no_engine_is_spoken_to() {
+    let project = project();
+    let socket = project.path("engine");
+    let engine = UnixListener::bind(&socket).unwrap();
+    engine.set_nonblocking(true).unwrap();
+    let connections = || {
+        let mut count = 0;
+        loop {
+            match engine.accept() {
+                Ok(_) => count += 1,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return count,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let host = format!("unix://{}", socket.display());
+    let mut doctor = Command::new(env!("CARGO_BIN_EXE_claude-bottle"));
+    doctor.arg("doctor").env("DOCKER_HOST", &host).output().unwrap();
+    assert!(connections() > 0, "the doctor asks");
+    for format in ["text", "json"] {
+        let mut dry = project.start(&["--dry-run", "--format", format]);
+        text(&dry.env("SECRET", "").env("DOCKER_HOST", &host).output().unwrap());
+    }
+    assert_eq!(connections(), 0);
+}
+
+#[test]
+fn what_is_wrong_is_told_before_anything_is_done() {
+    let project = project();
+    let told = |arguments: &[&str]| {
+        let output = project.start(arguments).env_remove("SECRET").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(told(&[]), "error: not set here: `SECRET`\n");
+    assert!(told(&["--backend", "docker"]).contains("SECRET"));
+    std::fs::write(project.path("claude-bottle.json"), "{\n  \"botles\": {}, \"agents\": {}\n}")
+        .unwrap();
+    let said = told(&["--dry-run"]);
+    assert!(said.contains("claude-bottle.json:2:3: unknown key `botles`"), "{said}");
+
+    let output = project.start(&["--manifest", "/nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
