@@ -7,6 +7,7 @@ set -euo pipefail
 declare -A package=(
   [bwrap]=bubblewrap
   [chromium]=chromium
+  [docker-registry]=docker-registry
   [xmllint]=libxml2-utils
 )
 

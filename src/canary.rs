@@ -7,11 +7,15 @@
 //! |---|---|
 //! | `toolbox` | the toolbox runs in a bottle of a backend, and is of this crate's version |
 //! | `tool` | a program of this host says its version as it used to, and still has the flags that we use |
+//! | `image` | an image pinned by its digest still pulls, and its program still says what it used to |
+//! | `engine` | the Docker engine's API still answers as the docker backend assumes |
 //!
 //! What came of it is a [`Finding`]: upstream is unchanged, it has changed, or it could not be asked. The last two are
 //! told apart in every report, since they ask for different people.
 
 pub mod definition;
+mod engine;
+mod image;
 pub mod outcome;
 mod parse;
 pub mod schema;
@@ -84,12 +88,13 @@ pub fn unmet(canary: &Canary, host: &Host) -> Option<String> {
     let of_kind = || match &canary.check {
         Check::Toolbox { backend } => backend::lacking(host, backend.as_str()),
         Check::Tool(tool) => tool.path().is_none().then(|| tool.needed()),
+        Check::Image(_) | Check::Engine(_) => Requirement::Docker.unmet(host),
     };
     needs.reason(host).or_else(of_kind)
 }
 
-/// Carries out a canary that can run here.
-pub async fn run(canary: &Canary) -> CanaryOutcome {
+/// Carries out a canary that can run on `host`, which is this machine.
+pub async fn run(canary: &Canary, host: &Host) -> CanaryOutcome {
     let begun = Instant::now();
     let finding = match &canary.check {
         Check::Toolbox { backend } => match backend::by_name(backend.as_str()) {
@@ -97,6 +102,14 @@ pub async fn run(canary: &Canary) -> CanaryOutcome {
             None => Finding::Skipped { why: format!("this build has no {backend} backend") },
         },
         Check::Tool(tool) => tool::check(tool).await,
+        Check::Image(image) => match engine::connect(host).await {
+            Ok(docker) => image::check(&docker, image).await,
+            Err(finding) => finding,
+        },
+        Check::Engine(assumed) => match engine::connect(host).await {
+            Ok(docker) => engine::check(&docker, assumed).await,
+            Err(finding) => finding,
+        },
     };
     CanaryOutcome { took: begun.elapsed(), ..CanaryOutcome::of(canary, finding) }
 }

@@ -4,6 +4,7 @@
 pub mod docker;
 #[cfg(target_os = "linux")]
 pub mod namespace;
+pub mod smolmachines;
 
 use std::collections::BTreeMap;
 

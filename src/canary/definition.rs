@@ -1,8 +1,10 @@
 //! What a canary is: the typed form of a file in `canaries/`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::probe::definition::BackendName;
+use crate::written::words::words;
 
 /// A check that something outside of this project still is what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub enum Check {
     },
     /// A program of this host.
     Tool(Tool),
+    /// An image in a registry.
+    Image(Image),
+    /// The API of this host's Docker engine.
+    Engine(Engine),
 }
 
 impl Check {
@@ -41,6 +47,8 @@ impl Check {
         match self {
             Self::Toolbox { .. } => "toolbox",
             Self::Tool(_) => "tool",
+            Self::Image(_) => "image",
+            Self::Engine(_) => "engine",
         }
     }
 }
@@ -72,4 +80,59 @@ pub struct Has {
     pub args: Vec<String>,
     /// Flags and other words.
     pub flags: Vec<String>,
+}
+
+/// An image in a registry, pinned by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Registry and repository, without tag and digest, such as `ghcr.io/someone/something`.
+    pub repository: String,
+    /// The digest of its manifest, `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// The tag that must still mean this digest, if there is one.
+    pub tag: Option<String>,
+    /// What its program must do.
+    pub runs: Runs,
+    /// How long it all may take.
+    pub within: Duration,
+}
+
+/// What the program of an image must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runs {
+    /// The arguments, after the image's own entry point.
+    pub args: Vec<String>,
+    /// What must be in its output.
+    pub prints: Vec<String>,
+}
+
+/// The API of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// The oldest version of the API that will do, as major and minor number.
+    pub api: (usize, usize),
+    /// The answers whose fields are relied on.
+    pub answers: Vec<Answer>,
+}
+
+/// An answer of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// To which question.
+    pub of: Question,
+    /// Its fields, each as the keys that lead to it with dots between them.
+    pub has: Vec<String>,
+}
+
+words! {
+    #[what("question")]
+    /// What an engine can be asked without changing anything.
+    pub enum Question {
+        /// `GET /version`.
+        Version = "version",
+        /// `GET /info`.
+        Info = "info",
+        /// `GET /networks/bridge`: the network that every engine has.
+        Network = "network",
+    }
 }

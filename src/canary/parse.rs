@@ -1,6 +1,8 @@
 //! From a file's text to a [`Canary`]: what `raw` reads, checked.
 
-use super::definition::{Canary, Check, Has, Says, Tool};
+use std::time::Duration;
+
+use super::definition::{Answer, Canary, Check, Engine, Has, Image, Runs, Says, Tool};
 use crate::host::Requirement;
 use crate::nearest::UnknownWord;
 use crate::written::folder::Definition;
@@ -9,6 +11,9 @@ use crate::written::values::{Line, List, Name};
 use crate::written::{At, Mistake, Reader};
 
 pub(crate) mod raw;
+
+/// How long an image may take unless the definition says otherwise.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Reads one canary.
 pub(super) fn canary(definition: Definition<'_>) -> Result<Canary, Vec<Mistake>> {
@@ -61,6 +66,28 @@ fn check(check: raw::Check) -> Option<Check> {
             });
             let help = help.collect::<Option<_>>()?;
             Some(Check::Tool(Tool { program: program.0?.value.0, version, help }))
+        }
+        raw::Check::Image(raw::Image { image, digest, tag, runs, within }) => {
+            let raw::Runs { args, prints } = runs.0?.value;
+            let args = list(args, |line| line.0).unwrap_or_default();
+            let within = within.and_then(|within| within.0).map(|within| within.value.0);
+            let within = within.and_then(|text| humantime::parse_duration(&text).ok());
+            Some(Check::Image(Image {
+                repository: image.0?.value.0,
+                digest: digest.0?.value.0,
+                tag: tag.and_then(|tag| tag.0).map(|tag| tag.value.0),
+                runs: Runs { args, prints: list(Some(prints), |line| line.0)? },
+                within: within.unwrap_or(PATIENCE),
+            }))
+        }
+        raw::Check::Engine(raw::Engine { api, answer }) => {
+            let answers = answer.and_then(|tables| tables.0).map(|tables| tables.value.0);
+            let answers = answers.unwrap_or_default().into_iter();
+            let answers = answers.map(|At { value: raw::Answer { of, has }, .. }| {
+                Some(Answer { of: of.0?.value, has: list(Some(has), |field| field.0)? })
+            });
+            let answers = answers.collect::<Option<_>>()?;
+            Some(Check::Engine(Engine { api: raw::api(&api.0?.value.0)?, answers }))
         }
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
 async fn checked(canary: &Canary, host: &Host) -> CanaryOutcome {
     match canary::unmet(canary, host) {
         Some(why) => CanaryOutcome::of(canary, Finding::Skipped { why }),
-        None => canary::run(canary).await,
+        None => canary::run(canary, host).await,
     }
 }
 

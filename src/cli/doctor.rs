@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use super::{Colour, print};
@@ -13,7 +14,12 @@ use crate::host::{Host, Requirements, doctor};
 pub(super) struct Arguments {}
 
 pub(super) fn run(_: &Arguments, colour: Colour) -> anyhow::Result<ExitCode> {
-    let host = Host::detect();
+    let mut host = Host::detect();
+    if let Ok(smolvm) = &mut host.smolvm {
+        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+        // Without an answer the path alone is told.
+        let _ = runtime.block_on(smolvm.ask_version());
+    }
     print::out(&doctor(&host, colour.on_stdout()))?;
     let ready = Requirements::for_backend("namespace").unmet(&host).is_empty();
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(3) })

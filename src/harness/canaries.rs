@@ -34,7 +34,7 @@ pub fn canaries() -> ExitCode {
         }
     };
     let is_wanted = std::env::var_os(RUN_CANARIES).is_some_and(|value| value == "1");
-    let host = Host::detect();
+    let host = Arc::new(Host::detect());
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for canary in canaries {
@@ -48,7 +48,7 @@ pub fn canaries() -> ExitCode {
             }
             trials.push(unmet(name, &why));
         } else {
-            trials.push(trial(name, canary, &outcomes));
+            trials.push(trial(name, canary, &host, &outcomes));
         }
     }
     note_nothing(&arguments, trials.iter().any(|trial| selected(&arguments, trial.name())));
@@ -69,10 +69,10 @@ pub fn canaries() -> ExitCode {
 
 type Outcomes = Mutex<Vec<CanaryOutcome>>;
 
-fn trial(name: String, canary: Canary, outcomes: &Arc<Outcomes>) -> Trial {
-    let outcomes = Arc::clone(outcomes);
+fn trial(name: String, canary: Canary, host: &Arc<Host>, outcomes: &Arc<Outcomes>) -> Trial {
+    let (host, outcomes) = (Arc::clone(host), Arc::clone(outcomes));
     Trial::ignorable_test(name, move || -> Ended {
-        let outcome = with_runtime(|runtime| runtime.block_on(canary::run(&canary)));
+        let outcome = with_runtime(|runtime| runtime.block_on(canary::run(&canary, &host)));
         let outcome = outcome?;
         keep(&outcomes, outcome.clone());
         match &outcome.finding {

@@ -7,6 +7,7 @@ use owo_colors::{OwoColorize, Style};
 use super::facts::{Host, Lack};
 use super::requirement::Unmet;
 use super::requirements::Requirements;
+use crate::backend::smolmachines::smolvm::version::Version;
 
 /// The backends, in the order in which a person should think of them.
 const BACKENDS: [&str; 4] = ["namespace", "docker", "smolmachines", "external"];
@@ -69,7 +70,11 @@ impl Text {
         self.fact("smolvm", &host.smolvm, |smolvm| {
             let path = smolvm.path.display();
             match &smolvm.version {
-                Some(version) => format!("{path} ({})", version.escape_debug()),
+                Some(said) => {
+                    let gate = said.parse::<Version>().ok().map(|version| version.gate(false));
+                    let note = gate.and_then(Result::err).map(|old| format!(": {old}"));
+                    format!("{path} ({}){}", said.escape_debug(), note.unwrap_or_default())
+                }
                 None => path.to_string(),
             }
         })?;
@@ -205,7 +210,7 @@ mod tests {
           user              uid 1000
           user namespaces   no: only Linux has them
           docker            unix:///var/run/docker.sock
-          smolvm            /opt/homebrew/bin/smolvm (smolvm 0.8.0)
+          smolvm            /opt/homebrew/bin/smolvm (smolvm 0.8.0): smolvm 0.8.0 drops `--allow-cidr` of a machine that is made from a pack, and says nothing (install smolvm 1.8.0 or newer, or set CLAUDE_BOTTLE_SMOLVM_UNENFORCED=1 to launch it without an allow-list)
           kvm               no: only Linux has it
           ipv6              yes
           vsock loopback    no

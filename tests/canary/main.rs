@@ -6,7 +6,13 @@ use std::path::{Path, PathBuf};
 use claude_bottle::canary::{self, Canary};
 use tempfile::TempDir;
 
+#[cfg(unix)]
+mod engine;
+#[cfg(target_os = "linux")]
+mod image;
 mod mistakes;
+#[cfg(target_os = "linux")]
+mod registry;
 mod schema;
 #[cfg(unix)]
 mod tool;

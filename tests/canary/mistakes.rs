@@ -4,6 +4,26 @@ use claude_bottle::canary;
 
 use crate::{TOOL, TOOLBOX, folder, told};
 
+const IMAGE: &str = r#"title = "T"
+why = "W"
+[check]
+kind = "image"
+image = "registry.test/a"
+digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+within = "90s"
+runs = { prints = ["x"] }
+"#;
+
+const ENGINE: &str = r#"title = "T"
+why = "W"
+[check]
+kind = "engine"
+api = "1.41"
+[[check.answer]]
+of = "info"
+has = ["Runtimes.runc"]
+"#;
+
 #[test]
 fn mistakes_are_told() {
     let cases = [
@@ -19,6 +39,11 @@ fn mistakes_are_told() {
         ("a relative program", TOOL.replace("\"docker\"", "\"bin/docker\"")),
         ("a line without the version", TOOL.replace("{version}", "version")),
         ("an empty list", TOOL.replace("[\"--network\", \"--cap-drop\"]", "[]")),
+        ("an image with its tag", IMAGE.replace("test/a", "test/a:1.0")),
+        ("a digest that is none", IMAGE.replace("sha256:0", "sha256:g")),
+        ("a time without a unit", IMAGE.replace("90s", "90")),
+        ("a version of an API", ENGINE.replace("1.41", "v1.41")),
+        ("an unknown question", ENGINE.replace("info", "inof")),
         ("several at a time", TOOL.replace("title", "titel").replace("has", "flags")),
     ];
     let told: Vec<_> =

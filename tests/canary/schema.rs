@@ -81,7 +81,7 @@ fn the_examples_in_the_documentation_are_right() {
         .skip(1)
         .map(|text| text.split("```").next().unwrap())
         .collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 4);
     for example in examples {
         one(example);
     }

@@ -39,7 +39,7 @@ fn checked(script: &str) -> Finding {
     assert_eq!(canary::unmet(&canary, &Host::bare()), None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     loop {
-        let outcome = runtime.block_on(canary::run(&canary));
+        let outcome = runtime.block_on(canary::run(&canary, &Host::bare()));
         // Another test's fork may hold the script open for writing for a moment.
         if !outcome.finding.detail().contains("Text file busy") {
             return outcome.finding;
@@ -91,7 +91,7 @@ fn a_program_that_cannot_be_run_says_nothing_of_upstream() {
     fs::write(&path, "#!/nonexistent/interpreter\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let outcome = runtime.block_on(canary::run(&one(&about(&path))));
+    let outcome = runtime.block_on(canary::run(&one(&about(&path)), &Host::bare()));
     assert!(matches!(outcome.finding, Finding::Unreachable { .. }), "{:?}", outcome.finding);
 }
 
