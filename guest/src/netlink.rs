@@ -234,6 +234,29 @@ pub(crate) fn route(index: u32, wanted: &Route) -> Request {
     }
 }
 
+/// Removes a route, whoever added it.
+pub(crate) fn no_route(index: u32, unwanted: &Route) -> Request {
+    let Route { destination, prefix, via, interface } = unwanted;
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(*destination);
+    message.header.destination_prefix_length = *prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    // Of any scope.
+    message.header.scope = RouteScope::NoWhere;
+    if *prefix > 0 {
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(*destination)));
+    }
+    if let Some(via) = via {
+        message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(*via)));
+    }
+    message.attributes.push(RouteAttribute::Oif(index));
+    Request {
+        what: format!("remove the route {destination}/{prefix} on {interface}"),
+        flags: 0,
+        message: RouteNetlinkMessage::DelRoute(message),
+    }
+}
+
 fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,

@@ -15,6 +15,7 @@ pub(crate) fn main() -> ExitCode {
         Some("hold-namespaces") => crate::prober::escape::hold_namespaces(),
         Some("prober") => crate::prober::run(),
         Some("init") => crate::init::main(&rest),
+        Some("pin-routes") => crate::routes::run(&rest),
         Some("say") => say(&rest),
         Some("session") => crate::session::run(&rest),
         Some("unpack") => crate::unpack::run(&rest),

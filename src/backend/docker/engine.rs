@@ -1,0 +1,158 @@
+//! An engine: where it listens, what it can do, and what it is asked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::error::{DockerError, call, missing, status};
+use super::plan::Facts;
+use crate::host::Endpoint;
+use crate::lab::Observation;
+
+/// How long a call may take; building the toolbox's image is the longest one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine that answers.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    endpoint: Endpoint,
+    proc: PathBuf,
+    pub(super) docker: Docker,
+}
+
+impl Engine {
+    /// Connects to the engine at `endpoint` and agrees on a version of its API. `proc` is where its processes can be
+    /// seen, if they can: `/proc` for an engine of this host.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        proc: impl Into<PathBuf>,
+    ) -> Result<Self, DockerError> {
+        let (seconds, version) = (PATIENCE.as_secs(), bollard::API_DEFAULT_VERSION);
+        let client = match endpoint {
+            Endpoint::Unix(path) => {
+                Docker::connect_with_unix(&path.to_string_lossy(), seconds, version)
+            }
+            Endpoint::Tcp { .. } => {
+                Docker::connect_with_http(&endpoint.to_string(), seconds, version)
+            }
+        };
+        let what = || format!("reach the engine at {endpoint}");
+        let client = client.map_err(call(what()))?;
+        // Copies keep what was agreed on before they were made.
+        let docker = client.negotiate_version().await.map_err(call(what()))?;
+        Ok(Self { endpoint: endpoint.clone(), proc: proc.into(), docker })
+    }
+
+    /// The same engine over a connection of its own, for another runtime.
+    pub(super) async fn again(&self) -> Result<Self, DockerError> {
+        Self::connect(&self.endpoint, &self.proc).await
+    }
+
+    /// The client, for what else a lab asks.
+    pub fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// What a plan must know.
+    pub async fn facts(&self) -> Result<Facts, DockerError> {
+        let (info, networks) = tokio::join!(self.docker.info(), self.docker.list_networks(None));
+        let info = info.map_err(call("ask the engine what it is"))?;
+        let networks = networks.map_err(call("list the networks"))?;
+        let ipam = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+        let mut taken: Vec<Ipv4Net> =
+            ipam.filter_map(|config| config.subnet?.parse().ok()).collect();
+        taken.extend(self.host_routes());
+        let version = info.server_version.unwrap_or_default();
+        let mut runtimes: Vec<_> = info.runtimes.unwrap_or_default().into_keys().collect();
+        runtimes.sort();
+        Ok(Facts {
+            major: version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0),
+            runtimes,
+            ipv6: !self.proc.exists() || self.proc.join("sys/net/ipv6").exists(),
+            taken,
+        })
+    }
+
+    /// Where the host goes by itself. Of an engine elsewhere nothing is known, and it refuses what overlaps.
+    fn host_routes(&self) -> Vec<Ipv4Net> {
+        let routes = read_net(&self.proc.join("1/net"), &["route"]);
+        let v4 = |net: IpNet| match net {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        };
+        routes.routes.into_iter().filter_map(|(net, ..)| v4(net)).collect()
+    }
+
+    /// The network of a container as `/proc` shows it from outside; none where it does not: its first process is
+    /// known by the container's id in its cgroup's path.
+    pub(super) fn look(&self, pid: i64, container: &str) -> Option<Observation> {
+        let folder = self.proc.join(pid.to_string());
+        let cgroup = std::fs::read_to_string(folder.join("cgroup")).ok()?;
+        cgroup
+            .contains(container)
+            .then(|| read_net(&folder.join("net"), &["dev", "route", "if_inet6", "fib_trie"]))
+    }
+
+    /// The PID of a running container's first process, as the engine's host counts.
+    pub(super) async fn pid(&self, container: &str) -> Result<i64, DockerError> {
+        let found = self.docker.inspect_container(container, None).await;
+        let found = found.map_err(call(format!("look at the container {container}")))?;
+        Ok(found.state.and_then(|state| state.pid).unwrap_or(0))
+    }
+
+    /// Removes a container, running or not; one that is not there is removed.
+    pub async fn remove_container(&self, id: &str) -> Result<(), DockerError> {
+        let options = bollard::query_parameters::RemoveContainerOptionsBuilder::default()
+            .force(true)
+            .v(true)
+            .build();
+        for _ in 0..50 {
+            match self.docker.remove_container(id, Some(options.clone())).await {
+                Ok(()) => return Ok(()),
+                Err(error) if missing(&error) => return Ok(()),
+                // Somebody else is at it: it is gone in a moment.
+                Err(error) if is_in_progress(&error) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(call(format!("remove the container {id}"))(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a network; one that is not there is removed.
+    pub async fn remove_network(&self, id: &str) -> Result<(), DockerError> {
+        match self.docker.remove_network(id).await {
+            Err(error) if !missing(&error) => Err(call(format!("remove the network {id}"))(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a volume; one that is not there is removed.
+    pub async fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
+        match self
+            .docker
+            .remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>)
+            .await
+        {
+            Err(error) if !missing(&error) => Err(call(format!("remove the volume {name}"))(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_in_progress(error: &Error) -> bool {
+    status(error) == Some(409) && error.to_string().contains("already in progress")
+}
+
+fn read_net(folder: &Path, names: &[&str]) -> Observation {
+    let read = |name: &&str| {
+        let text = std::fs::read_to_string(folder.join(name)).ok()?;
+        Some(((*name).to_owned(), text))
+    };
+    Observation::parse(&names.iter().filter_map(read).collect::<BTreeMap<_, _>>())
+}

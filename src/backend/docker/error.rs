@@ -1,0 +1,84 @@
+//! What goes wrong with an engine.
+
+use ipnet::Ipv4Net;
+use thiserror::Error;
+
+use crate::bottle::BottleError;
+use crate::report::text::Untrusted;
+use crate::toolbox::ToolboxError;
+
+/// Why the engine could not do something, or was not asked to.
+#[derive(Debug, Error)]
+pub enum DockerError {
+    /// It refused, or did not answer.
+    #[error("cannot {what}")]
+    Call {
+        /// What it was asked, such as `create the network b-1`.
+        what: String,
+        /// Its answer.
+        source: Box<bollard::errors::Error>,
+    },
+    /// A name that an engine would not take.
+    #[error("{0:?} is no name for a bottle: 1 to 40 of a-z, 0-9 and `-`, the first one a letter")]
+    Name(String),
+    /// The engine does not have the runtime.
+    #[error("the engine has no runtime {wanted:?}; it has {known}")]
+    Runtime {
+        /// The wanted one.
+        wanted: String,
+        /// Those that it has.
+        known: String,
+    },
+    /// The agent's image is not there; images are never fetched.
+    #[error("the engine has no image {0:?}: build or load it first")]
+    NoImage(String),
+    /// Every subnet is in use.
+    #[error(
+        "no free /28 is left in {pool}: `claude-bottle cleanup` removes the networks that dead launches left behind"
+    )]
+    PoolExhausted {
+        /// The pool.
+        pool: Ipv4Net,
+    },
+    /// There is no toolbox to put into an image.
+    #[error(transparent)]
+    Toolbox(#[from] ToolboxError),
+    /// This process could not be told apart from others.
+    #[error("cannot tell who launches the bottle")]
+    Owner(#[source] std::io::Error),
+    /// The routes could not be pinned, or are not what they were pinned to.
+    #[error("the agent's routes are not pinned to its bundle: {}", .0.as_str())]
+    Routes(Untrusted),
+    /// The session does not answer.
+    #[error("the agent does not answer{}", said(.stderr))]
+    Session {
+        /// What it wrote to standard error.
+        stderr: Untrusted,
+        /// Why.
+        source: BottleError,
+    },
+}
+
+fn said(stderr: &Untrusted) -> String {
+    let text = stderr.as_str().trim();
+    if text.is_empty() { String::new() } else { format!(", it says: {text}") }
+}
+
+/// Gives a call's failure its place.
+pub(super) fn call(what: impl Into<String>) -> impl FnOnce(bollard::errors::Error) -> DockerError {
+    let what = what.into();
+    move |source| DockerError::Call { what, source: Box::new(source) }
+}
+
+/// Whether the answer is that the thing is not there.
+pub(super) fn missing(error: &bollard::errors::Error) -> bool {
+    status(error) == Some(404)
+}
+
+/// The status of the engine's answer.
+pub(super) fn status(error: &bollard::errors::Error) -> Option<u16> {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}

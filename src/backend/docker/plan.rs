@@ -1,0 +1,449 @@
+//! The plan of a bottle: a spec resolved against an engine. Pure data; every request that a launch sends is in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use bollard::models::{
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
+    Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum, VolumeCreateRequest,
+};
+use ipnet::Ipv4Net;
+use serde::Serialize;
+
+use super::error::DockerError;
+use super::spec::{Joined, Mount, Spec};
+
+/// The labels of everything that is made for a bottle.
+pub mod label {
+    /// The bottle's name.
+    pub const BOTTLE: &str = "claude-bottle.bottle";
+    /// Who launched it; see [`super::super::owner::Owner`].
+    pub const OWNER: &str = "claude-bottle.owner";
+    /// The launcher's version.
+    pub const VERSION: &str = "claude-bottle.version";
+    /// On images: that this is the toolbox's.
+    pub const TOOLBOX: &str = "claude-bottle.toolbox";
+}
+
+/// The names under which the bundle is known in a bottle.
+pub const ALIASES: &[&str] = &["bundle", "pipelock", "egress", "gitleaks", "supervise", "gateway"];
+/// The agent's writable folder, a volume.
+pub const HOME: &str = "/home/agent";
+/// Where the toolbox is in its own image.
+pub const IN_IMAGE: &str = "/bottle/toolbox";
+/// The folder that is a volume in an agent of another image.
+const FOLDER: &str = "/bottle";
+
+/// What must be known of an engine to plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The major version of the engine.
+    pub major: u32,
+    /// The runtimes that it has.
+    pub runtimes: Vec<String>,
+    /// Whether its kernel has IPv6 at all.
+    pub ipv6: bool,
+    /// Subnets that are in use: of other networks, and the host's routes.
+    pub taken: Vec<Ipv4Net>,
+}
+
+/// One step of a launch. Those of one stage are made side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The toolbox's image is there.
+    Image,
+    /// The bottle's network.
+    Network,
+    /// The volume of the agent's home.
+    Home,
+    /// The volume that the toolbox comes in on.
+    Toolbox,
+    /// The bundle's container.
+    Bundle,
+    /// The agent's container.
+    Agent,
+    /// The container that pins the agent's routes.
+    Pinner,
+    /// The bundle runs.
+    BundleRuns,
+    /// The agent runs.
+    AgentRuns,
+    /// The routes are pinned, and the pinner is gone.
+    Pinned,
+    /// The agent is on a second network.
+    SecondNetwork,
+    /// The session has greeted.
+    Greeted,
+}
+
+/// A bottle's plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The bottle's name.
+    pub name: String,
+    /// The bottle's subnet.
+    pub subnet: Ipv4Net,
+    /// The bundle's pinned address.
+    pub bundle_address: Ipv4Addr,
+    /// The agent's.
+    pub agent_address: Ipv4Addr,
+    /// The bridge's own address, the engine's host.
+    pub gateway: Ipv4Addr,
+    /// The steps, in stages.
+    pub stages: Vec<Vec<Step>>,
+    /// The network.
+    pub network: NetworkCreateRequest,
+    /// The volumes.
+    pub volumes: BTreeMap<Step, VolumeCreateRequest>,
+    /// The bundle.
+    pub bundle: ContainerCreateBody,
+    /// The agent.
+    pub agent: ContainerCreateBody,
+    /// Who pins the agent's routes; its net namespace is the agent's, whose id is not known yet.
+    pub pinner: Option<ContainerCreateBody>,
+    /// A network that the agent is connected to at last: only in a bottle with that hole.
+    pub second_network: Option<String>,
+    /// Whether the routes are looked at before each command.
+    pub verified: bool,
+}
+
+impl Plan {
+    /// Plans a bottle. `toolbox` is the toolbox image's tag; `owner` goes into the labels; the search for a free subnet
+    /// begins at the one with the number `first`, modulo how many there are.
+    pub fn new(
+        spec: &Spec,
+        facts: &Facts,
+        toolbox: &str,
+        owner: &str,
+        first: usize,
+    ) -> Result<Self, DockerError> {
+        check(spec, facts)?;
+        let subnet = free_subnet(spec.pool, &facts.taken, first)
+            .ok_or(DockerError::PoolExhausted { pool: spec.pool })?;
+        let host = |number: u32| Ipv4Addr::from(u32::from(subnet.network()) + number);
+        let at = Addresses { gateway: host(1), bundle: host(2), agent: host(3) };
+        let labels: HashMap<String, String> = [
+            (label::BOTTLE, spec.name.as_str()),
+            (label::OWNER, owner),
+            (label::VERSION, env!("CARGO_PKG_VERSION")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        let make = Make { spec, facts, toolbox, labels, at: &at, subnet };
+        Ok(Self {
+            name: spec.name.clone(),
+            subnet,
+            bundle_address: at.bundle,
+            agent_address: at.agent,
+            gateway: at.gateway,
+            stages: stages(spec),
+            network: make.network(),
+            volumes: make.volumes(),
+            bundle: make.bundle(),
+            agent: make.agent(),
+            pinner: spec.holes.pinned().then(|| make.pinner()),
+            second_network: spec.holes.second_network.clone(),
+            verified: spec.holes.verified(),
+        })
+    }
+
+    /// Every step, in order.
+    pub fn steps(&self) -> impl Iterator<Item = Step> {
+        self.stages.iter().flatten().copied()
+    }
+
+    /// The name of the container of this role.
+    pub fn container(&self, role: &str) -> String {
+        format!("{}-{role}", self.name)
+    }
+}
+
+fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let name = &spec.name;
+    if name.len() > 40
+        || !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || !name.chars().all(plain)
+    {
+        return Err(DockerError::Name(name.chars().take(80).collect()));
+    }
+    match &spec.runtime {
+        Some(wanted) if !facts.runtimes.contains(wanted) => {
+            Err(DockerError::Runtime { wanted: wanted.clone(), known: facts.runtimes.join(", ") })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first /28 of `pool` that overlaps with none of `taken`.
+fn free_subnet(pool: Ipv4Net, taken: &[Ipv4Net], first: usize) -> Option<Ipv4Net> {
+    let all: Vec<_> = pool.subnets(28).ok()?.collect();
+    let overlaps = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b) || b.contains(a);
+    let begin = first % all.len();
+    let mut turn = all[begin..].iter().chain(&all[..begin]);
+    // A default route holds every address, and is none of a network's own.
+    let free = |subnet: &&Ipv4Net| {
+        !taken.iter().any(|taken| taken.prefix_len() > 0 && overlaps(subnet, taken))
+    };
+    turn.find(free).copied()
+}
+
+fn stages(spec: &Spec) -> Vec<Vec<Step>> {
+    let mut first = vec![Step::Image, Step::Network, Step::Home];
+    if spec.image.is_some() {
+        first.push(Step::Toolbox);
+    }
+    let mut stages = vec![first, vec![Step::Bundle, Step::Agent]];
+    if spec.holes.pinned() || spec.image.is_some() {
+        stages.push(vec![Step::Pinner]);
+    }
+    stages.push(vec![Step::BundleRuns, Step::AgentRuns]);
+    if spec.holes.pinned() {
+        stages.push(vec![Step::Pinned]);
+    }
+    if spec.holes.second_network.is_some() {
+        stages.push(vec![Step::SecondNetwork]);
+    }
+    stages.push(vec![Step::Greeted]);
+    stages
+}
+
+struct Addresses {
+    gateway: Ipv4Addr,
+    bundle: Ipv4Addr,
+    agent: Ipv4Addr,
+}
+
+struct Make<'a> {
+    spec: &'a Spec,
+    facts: &'a Facts,
+    toolbox: &'a str,
+    labels: HashMap<String, String>,
+    at: &'a Addresses,
+    subnet: Ipv4Net,
+}
+
+impl Make<'_> {
+    fn network(&self) -> NetworkCreateRequest {
+        let holes = &self.spec.holes;
+        let mut options = HashMap::new();
+        if self.facts.major >= 28 && !holes.open_network && !holes.unpinned_routes {
+            // Without an address of the host on the bridge; Engine 28 and newer.
+            for family in ["ipv4", "ipv6"] {
+                let option = format!("com.docker.network.bridge.gateway_mode_{family}");
+                options.insert(option, "isolated".to_owned());
+            }
+        }
+        let config = IpamConfig {
+            subnet: Some(self.subnet.to_string()),
+            gateway: Some(self.at.gateway.to_string()),
+            ..IpamConfig::default()
+        };
+        NetworkCreateRequest {
+            name: self.spec.name.clone(),
+            driver: Some("bridge".to_owned()),
+            internal: Some(!holes.open_network),
+            enable_ipv6: Some(false),
+            ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
+            options: (!options.is_empty()).then_some(options),
+            labels: Some(self.labels.clone()),
+            ..NetworkCreateRequest::default()
+        }
+    }
+
+    fn volume(&self, role: &str) -> VolumeCreateRequest {
+        VolumeCreateRequest {
+            name: Some(format!("{}-{role}", self.spec.name)),
+            labels: Some(self.labels.clone()),
+            ..VolumeCreateRequest::default()
+        }
+    }
+
+    fn volumes(&self) -> BTreeMap<Step, VolumeCreateRequest> {
+        let mut volumes = BTreeMap::from([(Step::Home, self.volume("home"))]);
+        if self.spec.image.is_some() {
+            volumes.insert(Step::Toolbox, self.volume("toolbox"));
+        }
+        volumes
+    }
+
+    /// On the bottle's network, at this address.
+    fn seat(&self, address: Ipv4Addr, aliases: &[&str]) -> NetworkingConfig {
+        let settings = EndpointSettings {
+            ipam_config: Some(EndpointIpamConfig {
+                ipv4_address: Some(address.to_string()),
+                ..EndpointIpamConfig::default()
+            }),
+            aliases: Some(aliases.iter().map(|&alias| alias.to_owned()).collect()),
+            ..EndpointSettings::default()
+        };
+        NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(self.spec.name.clone(), settings)])),
+        }
+    }
+
+    /// What all containers have in common.
+    fn walls(&self) -> HostConfig {
+        HostConfig {
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: Some(true),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                ..RestartPolicy::default()
+            }),
+            ..HostConfig::default()
+        }
+    }
+
+    fn sysctls(&self) -> HashMap<String, String> {
+        // Docker lets every group ping, and so makes ICMP sockets for everybody.
+        let mut sysctls =
+            HashMap::from([("net.ipv4.ping_group_range".to_owned(), "1 0".to_owned())]);
+        if self.facts.ipv6 && !self.spec.holes.ipv6 {
+            sysctls.insert("net.ipv6.conf.all.disable_ipv6".to_owned(), "1".to_owned());
+        }
+        sysctls
+    }
+
+    fn bundle(&self) -> ContainerCreateBody {
+        ContainerCreateBody {
+            image: Some(self.toolbox.to_owned()),
+            hostname: Some("bundle".to_owned()),
+            entrypoint: Some(vec![IN_IMAGE.to_owned()]),
+            cmd: Some(vec!["init".to_owned()]),
+            env: Some(vec!["BOTTLE_DAEMONS=".to_owned()]),
+            labels: Some(self.labels.clone()),
+            host_config: Some(HostConfig {
+                network_mode: Some(self.spec.name.clone()),
+                // It needs no other name, and must not have queries forwarded.
+                dns: Some(vec![self.at.bundle.to_string()]),
+                dns_search: Some(vec![".".to_owned()]),
+                tmpfs: Some(HashMap::from([(
+                    "/run/bottle".to_owned(),
+                    "mode=1777,size=1m".to_owned(),
+                )])),
+                pids_limit: Some(self.spec.limits.pids),
+                log_config: Some(log("json-file", &[("max-size", "1m"), ("max-file", "2")])),
+                ..self.walls()
+            }),
+            networking_config: Some(self.seat(self.at.bundle, ALIASES)),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn agent(&self) -> ContainerCreateBody {
+        let Self { spec, at, .. } = self;
+        let holes = &spec.holes;
+        let own = holes.joined == Joined::Own;
+        let mut host = HostConfig {
+            network_mode: Some(match &holes.joined {
+                Joined::Own => spec.name.clone(),
+                Joined::Host => "host".to_owned(),
+                Joined::Bundle => format!("container:{}-bundle", spec.name),
+                Joined::Container(id) => format!("container:{id}"),
+            }),
+            runtime: spec.runtime.clone(),
+            memory: Some(spec.limits.memory),
+            memory_swap: Some(spec.limits.memory),
+            pids_limit: Some(spec.limits.pids),
+            cap_add: (!holes.cap_add.is_empty()).then(|| holes.cap_add.clone()),
+            binds: Some(self.binds()),
+            tmpfs: Some(HashMap::from([("/tmp".to_owned(), "exec,mode=1777".to_owned())])),
+            // What the session says is its own affair, and may be long.
+            log_config: Some(log("none", &[])),
+            ..self.walls()
+        };
+        if own {
+            host.sysctls = Some(self.sysctls());
+            if !holes.unpinned_resolver {
+                host.dns = Some(vec![at.bundle.to_string()]);
+                host.dns_search = Some(vec![".".to_owned()]);
+            }
+            let ports = holes.published.iter().map(|port| {
+                let binding = PortBinding {
+                    host_ip: Some("127.0.0.1".to_owned()),
+                    host_port: Some("0".to_owned()),
+                };
+                (format!("{port}/tcp"), Some(vec![binding]))
+            });
+            host.port_bindings = (!holes.published.is_empty()).then(|| ports.collect());
+        }
+        if own || holes.joined == Joined::Host {
+            let hosts = holes.extra_hosts.iter().map(|(name, at)| format!("{name}:{at}"));
+            host.extra_hosts = (!holes.extra_hosts.is_empty()).then(|| hosts.collect());
+        }
+        ContainerCreateBody {
+            image: Some(spec.image.clone().unwrap_or_else(|| self.toolbox.to_owned())),
+            hostname: own.then(|| spec.name.clone()),
+            entrypoint: Some(vec![IN_IMAGE.to_owned()]),
+            cmd: Some(vec!["session".to_owned()]),
+            env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            labels: Some(self.labels.clone()),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            open_stdin: Some(true),
+            // The session ends with its launcher, however that ends.
+            stdin_once: Some(true),
+            host_config: Some(host),
+            networking_config: own.then(|| self.seat(at.agent, &["agent"])),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn binds(&self) -> Vec<String> {
+        let mut binds = vec![format!("{}-home:{HOME}", self.spec.name)];
+        if self.spec.image.is_some() {
+            // Nothing of the agent's image may get in there.
+            binds.push(format!("{}-toolbox:{FOLDER}:ro,nocopy", self.spec.name));
+        }
+        let mounts = self.spec.mounts.iter().chain(&self.spec.holes.mounts);
+        binds.extend(mounts.map(|Mount { source, target, writable }| {
+            format!("{source}:{target}:{}", if *writable { "rw" } else { "ro" })
+        }));
+        binds
+    }
+
+    /// Pins routes.
+    fn pinner(&self) -> ContainerCreateBody {
+        let addresses = [self.at.agent.to_string(), self.at.bundle.to_string()];
+        let arguments = [vec!["pin-routes".to_owned()], addresses.to_vec()].concat();
+        ContainerCreateBody {
+            image: Some(self.toolbox.to_owned()),
+            // To have the capability, and not only be allowed to.
+            user: Some("0:0".to_owned()),
+            entrypoint: Some(vec![IN_IMAGE.to_owned()]),
+            cmd: Some(arguments),
+            labels: Some(self.labels.clone()),
+            host_config: Some(HostConfig {
+                cap_add: Some(vec!["NET_ADMIN".to_owned()]),
+                binds: self.spec.image.as_ref().map(|_| {
+                    // That the volume is empty lets the engine fill it from the image.
+                    vec![format!("{}-toolbox:{FOLDER}", self.spec.name)]
+                }),
+                log_config: Some(log("json-file", &[("max-size", "16k")])),
+                ..self.walls()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+}
+
+fn log(driver: &str, options: &[(&str, &str)]) -> HostConfigLogConfig {
+    let options = options.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options.collect()) }
+}
+
+/// The pinner's container, made to look only: without the capability.
+pub(super) fn pinner_that_looks(mut pinner: ContainerCreateBody) -> ContainerCreateBody {
+    if let Some(arguments) = &mut pinner.cmd {
+        arguments.insert(1, "--look".to_owned());
+    }
+    if let Some(host) = &mut pinner.host_config {
+        host.cap_add = None;
+    }
+    pinner
+}

@@ -1,0 +1,117 @@
+//! What a person or a test wants of a bottle, before anything is known of the engine.
+
+use std::collections::BTreeMap;
+
+use ipnet::Ipv4Net;
+
+/// A bottle to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The bottle's name, and the beginning of the names of everything that is made for it: `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// The agent's image, which must be there; none: the toolbox's own, as for probing.
+    pub image: Option<String>,
+    /// The OCI runtime, such as `runsc`; none: the engine's default.
+    pub runtime: Option<String>,
+    /// Variables of the agent.
+    pub env: BTreeMap<String, String>,
+    /// Files and folders of the engine's host, shown in the agent.
+    pub mounts: Vec<Mount>,
+    /// What the agent may use up.
+    pub limits: Limits,
+    /// From where the bottle's subnet, a /28, is taken.
+    pub pool: Ipv4Net,
+    /// What is deliberately wrong; nothing in a sound bottle.
+    pub holes: Holes,
+}
+
+/// A bind mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The path on the engine's host.
+    pub source: String,
+    /// The path in the agent.
+    pub target: String,
+    /// Whether the agent may write there.
+    pub writable: bool,
+}
+
+/// What an agent may use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory in bytes, without swap.
+    pub memory: i64,
+    /// Processes and threads.
+    pub pids: i64,
+}
+
+/// Where the agent's network is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Joined {
+    /// In a net namespace of its own, on the bottle's own network.
+    #[default]
+    Own,
+    /// In the host's net namespace.
+    Host,
+    /// In that of its bundle.
+    Bundle,
+    /// In that of the container with this id.
+    Container(String),
+}
+
+/// Deliberate holes in a bottle. The default has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one hole each, told apart by their names")]
+pub struct Holes {
+    /// The agent's routes are left as the engine makes them.
+    pub unpinned_routes: bool,
+    /// The agent's resolver is the engine's, which forwards.
+    pub unpinned_resolver: bool,
+    /// The bottle's network is not an internal one.
+    pub open_network: bool,
+    /// Whose net namespace the agent is in.
+    pub joined: Joined,
+    /// A network, by its id, that the agent is connected to as well, after its routes were pinned.
+    pub second_network: Option<String>,
+    /// IPv6 is not switched off.
+    pub ipv6: bool,
+    /// Capabilities that the agent gets, such as `NET_RAW`.
+    pub cap_add: Vec<String>,
+    /// Further mounts.
+    pub mounts: Vec<Mount>,
+    /// Further names: name and address, or `host-gateway`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// TCP ports of the agent that are published at random ports of the host's loopback.
+    pub published: Vec<u16>,
+    /// The egress daemon is bound to every address of the bundle. For the lab, whose witness stands in for it.
+    pub egress_on_all_interfaces: bool,
+}
+
+impl Spec {
+    /// A sound bottle of the toolbox's image.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            image: None,
+            runtime: None,
+            env: BTreeMap::new(),
+            mounts: Vec::new(),
+            limits: Limits { memory: 2 << 30, pids: 1024 },
+            pool: "10.210.0.0/16".parse().expect("a network"),
+            holes: Holes::default(),
+        }
+    }
+}
+
+impl Holes {
+    /// Whether the agent's routes are pinned, and must still be before each command. Never where the agent is in a net
+    /// namespace of somebody else: that one's routes are none of ours.
+    pub fn pinned(&self) -> bool {
+        !self.unpinned_routes && self.joined == Joined::Own
+    }
+
+    /// Whether the routes must be as they were pinned before each command.
+    pub fn verified(&self) -> bool {
+        self.pinned() && self.second_network.is_none() && !self.ipv6
+    }
+}
