@@ -51,6 +51,20 @@ pub enum Breach {
     NeighbourOnSameSegment,
     /// Something else listens on the bundle's addresses.
     StrayBundlePort,
+    /// The agent's routes are left as the engine makes them.
+    UnpinnedRoutes,
+    /// The agent's resolver is the engine's own, which hands on what it is asked.
+    UnpinnedResolver,
+    /// The bottle's network is an ordinary one, with routes as the engine makes them.
+    OpenNetwork,
+    /// The agent is on the host's network (`--network host`).
+    HostNetwork,
+    /// The agent was connected to the engine's default network after its routes had been pinned.
+    SecondNetwork,
+    /// The agent is in its bundle's net namespace (`--network container:…`).
+    JoinedNamespace,
+    /// The host has a name in the agent (`--add-host …:host-gateway`), and the routes that this takes.
+    HostGatewayAlias,
 }
 
 /// What is to be known of a breach.
@@ -199,6 +213,48 @@ const ABOUT: &[About] = &[
         breach: Breach::StrayBundlePort,
         name: "stray-bundle-port",
         title: "a debugger's port was left open in the bundle",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::UnpinnedRoutes,
+        name: "unpinned-routes",
+        title: "the agent's routes are left as the engine makes them",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::UnpinnedResolver,
+        name: "unpinned-resolver",
+        title: "the agent's resolver is the engine's own, which hands queries on from the host",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::OpenNetwork,
+        name: "open-network",
+        title: "the bottle's network is not an internal one",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::HostNetwork,
+        name: "host-network",
+        title: "the agent is on the host's network",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::SecondNetwork,
+        name: "second-network",
+        title: "the agent was connected to a second network after its routes had been pinned",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::JoinedNamespace,
+        name: "joined-namespace",
+        title: "the agent is in its bundle's net namespace",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::HostGatewayAlias,
+        name: "host-gateway-alias",
+        title: "the host has a name in the agent, which has the routes that this takes",
         knock_ons: &[],
     },
 ];

@@ -100,6 +100,8 @@ pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
     match name {
         #[cfg(target_os = "linux")]
         "namespace" => Some(Box::new(namespace::Namespace::default())),
+        #[cfg(target_os = "linux")]
+        "docker" => Some(Box::new(docker::Docker)),
         _ => None,
     }
 }
@@ -107,5 +109,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
 /// Why the backend of this name cannot run on `host`, if it cannot.
 pub fn lacking(host: &Host, name: &str) -> Option<String> {
     let unmet = Requirements::for_backend(name).reason(host);
+    #[cfg(target_os = "linux")]
+    let unmet = unmet.or_else(|| (name == "docker").then(docker::private::lacking).flatten());
     unmet.or_else(|| by_name(name).is_none().then(|| format!("this build has no {name} backend")))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::witness::{Event, Order, Sighting};
+use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::Notify;
@@ -28,8 +29,13 @@ pub enum WitnessError {
     Stuck,
 }
 
-/// A witness that listens.
+/// A witness that listens, or several that are one lab's.
 pub struct Witness {
+    parts: Vec<Arc<Part>>,
+}
+
+/// One process.
+struct Part {
     orders: tokio::sync::Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     shared: Arc<Shared>,
     reader: tokio::task::JoinHandle<()>,
@@ -63,12 +69,29 @@ impl Witness {
     ) -> Self {
         let shared = Arc::new(Shared { log: Mutex::default(), changed: Notify::new() });
         let reader = tokio::spawn(read(events, Arc::clone(&shared)));
-        Self { orders: tokio::sync::Mutex::new(Box::new(orders)), shared, reader }
+        let part = Part { orders: tokio::sync::Mutex::new(Box::new(orders)), shared, reader };
+        Self { parts: vec![Arc::new(part)] }
+    }
+
+    /// Several witnesses as one: their listeners' numbers must be unique among them. Each stays what it is.
+    pub fn together<'a>(witnesses: impl IntoIterator<Item = &'a Self>) -> Self {
+        Self { parts: witnesses.into_iter().flat_map(|one| one.parts.iter().cloned()).collect() }
     }
 
     /// Asks for all that has arrived so far, and returns the whole log. If the witness cannot be relied on any more,
     /// the log says so in [`Log::broken`]; what it had seen before still counts.
     pub async fn drain(&self) -> Log {
+        let logs = join_all(self.parts.iter().map(|part| part.drain())).await;
+        let mut whole = Log::default();
+        for (number, log) in (0..).zip(logs) {
+            whole.add(number, log);
+        }
+        whole
+    }
+}
+
+impl Part {
+    async fn drain(&self) -> Log {
         let mut order = serde_json::to_vec(&Order::Drain).expect("an order is plain data");
         order.push(b'\n');
         let mut orders = self.orders.lock().await;
@@ -107,7 +130,7 @@ impl Shared {
     }
 }
 
-impl Drop for Witness {
+impl Drop for Part {
     fn drop(&mut self) {
         self.reader.abort();
     }
@@ -154,6 +177,20 @@ impl Log {
             }
         }
         false
+    }
+
+    /// Takes the log of the witness with this number among several in.
+    fn add(&mut self, number: u64, other: Self) {
+        let Self { seen, accepted, lost, drains, broken } = other;
+        for (nonce, sightings) in seen {
+            self.seen.entry(nonce).or_default().extend(sightings);
+        }
+        // Each counts its connections by itself.
+        let accepted = accepted.into_iter();
+        self.accepted.extend(accepted.map(|(id, one)| ((number << 48) | id, one)));
+        self.lost.extend(lost);
+        self.drains += drains;
+        self.broken = self.broken.take().or(broken);
     }
 
     /// A connection to one of `listeners` over which no nonce ever came.

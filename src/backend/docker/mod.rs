@@ -11,11 +11,13 @@
 //! | `launch`, `bottle` | carrying a plan out, and the handle |
 //! | `owner`, `cleanup` | who launched what, and what nobody owns any more |
 
+mod arena;
 pub mod attached;
 mod bottle;
 pub mod cleanup;
 pub mod engine;
 pub mod error;
+mod holes;
 pub mod image;
 pub mod launch;
 pub mod owner;
@@ -23,6 +25,7 @@ pub mod plan;
 pub mod private;
 pub mod spec;
 
+pub use self::arena::Docker;
 pub use self::bottle::DockerBottle;
 pub use self::engine::Engine;
 pub use self::error::DockerError;

@@ -378,6 +378,7 @@ impl Make<'_> {
         ContainerCreateBody {
             image: Some(spec.image.clone().unwrap_or_else(|| self.toolbox.to_owned())),
             hostname: own.then(|| spec.name.clone()),
+            user: holes.root.then(|| "0:0".to_owned()),
             entrypoint: Some(vec![IN_IMAGE.to_owned()]),
             cmd: Some(vec!["session".to_owned()]),
             env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),

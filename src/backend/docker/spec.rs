@@ -75,6 +75,8 @@ pub struct Holes {
     pub second_network: Option<String>,
     /// IPv6 is not switched off.
     pub ipv6: bool,
+    /// The agent's commands run as root in their container.
+    pub root: bool,
     /// Capabilities that the agent gets, such as `NET_RAW`.
     pub cap_add: Vec<String>,
     /// Further mounts.

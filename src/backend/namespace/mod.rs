@@ -7,7 +7,7 @@ mod real;
 mod started;
 #[cfg(test)]
 mod tests;
-mod world;
+pub(super) mod world;
 
 use async_trait::async_trait;
 use claude_bottle_protocol::helper::Mount;

@@ -62,6 +62,19 @@ impl From<HelperError> for EngineError {
     }
 }
 
+/// What this process lacks to make a private engine, if anything.
+pub fn lacking() -> Option<String> {
+    installed().err().map(|why| why.to_string())
+}
+
+/// The program to run, where this process may run it.
+fn installed() -> Result<PathBuf, EngineError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(EngineError::NotRoot);
+    }
+    which::which("dockerd").map_err(|_| EngineError::NotInstalled)
+}
+
 /// A running private engine. Dropping it ends it, with everything that was made on it.
 pub struct PrivateEngine {
     helper: Arc<Helper>,
@@ -76,10 +89,7 @@ pub struct PrivateEngine {
 impl PrivateEngine {
     /// Makes `lab`, and starts `dockerd` in its net `net`.
     pub async fn start(lab: &Lab, net: &str) -> Result<Self, EngineError> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err(EngineError::NotRoot);
-        }
-        let dockerd = which::which("dockerd").map_err(|_| EngineError::NotInstalled)?;
+        let dockerd = installed()?;
         let name = format!("claude-bottle-{:016x}", rand::random::<u64>());
         let helper = Helper::launch_privileged(&name).await?;
         let pid = helper.id().ok_or(HelperError::Died)?;
@@ -133,6 +143,28 @@ impl PrivateEngine {
     /// The inode number of a net namespace of the lab around it.
     pub fn inode(&self, net: &str) -> Option<u64> {
         self.built.inodes.get(net).copied()
+    }
+
+    /// What the helper told of the lab around it.
+    pub(in crate::backend) fn built(&self) -> &Built {
+        &self.built
+    }
+
+    /// What makes the lab: it starts further processes in it.
+    pub(in crate::backend) fn helper(&self) -> &Helper {
+        &self.helper
+    }
+
+    /// Adds a part to the lab, with a witness of its own.
+    pub(in crate::backend) async fn extend(
+        &self,
+        lab: &Lab,
+    ) -> Result<(Built, Witness), EngineError> {
+        let mut talk = self.helper.talk().await;
+        let started = talk.build(lab, Vec::new()).await?;
+        let built = talk.built().await?;
+        let (events, orders) = started.stdio.into_split();
+        Ok((built, Witness::new(events, orders)))
     }
 
     /// Ends it, with everything that was made on it, and waits until no process of it is left.

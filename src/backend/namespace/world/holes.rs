@@ -103,6 +103,14 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::Ipv6On => link_to_host_v6(world),
         Breach::NeighbourOnSameSegment => link_to_neighbour(world),
         Breach::StrayBundlePort => world.posts.stray(),
+        // Of another backend, as `ALL` says.
+        Breach::UnpinnedRoutes
+        | Breach::UnpinnedResolver
+        | Breach::OpenNetwork
+        | Breach::HostNetwork
+        | Breach::SecondNetwork
+        | Breach::JoinedNamespace
+        | Breach::HostGatewayAlias => {}
     }
 }
 

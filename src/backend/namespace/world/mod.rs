@@ -10,6 +10,7 @@
 //!
 //! The bottle has one route, to the bundle's address. The host forwards for the bundle, as a real one does.
 
+pub(in crate::backend) mod elsewhere;
 mod holes;
 mod map;
 mod posts;
@@ -137,7 +138,7 @@ pub(super) fn for_work() -> Lab {
 }
 
 /// From where the outside dials into the bottle.
-pub(super) fn inbound() -> Inbound {
+pub(in crate::backend) fn inbound() -> Inbound {
     let from = [net::HOST, net::NEIGHBOUR, net::WORLD].map(ToOwned::to_owned).into();
     Inbound { control: net::BUNDLE.into(), from }
 }

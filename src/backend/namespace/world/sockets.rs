@@ -57,6 +57,20 @@ impl Sockets {
         Self { host: (FIRST + 1..).zip(names).map(listener).collect(), real, absent: None }
     }
 
+    /// Has the helper open those with paths in another folder.
+    pub(super) fn move_to(&mut self, folder: &str) {
+        for UnixListener { name, .. } in &mut self.host {
+            if let UnixName::Path(path) = name {
+                *path = path.replace(FOLDER, folder);
+            }
+        }
+    }
+
+    /// Leaves out the one on the real host, and says why.
+    pub(super) fn leave_real(&mut self, why: &str) {
+        self.absent = Some(why.to_owned());
+    }
+
     /// Those for the helper to open.
     pub(super) fn placed(&self) -> Vec<PlacedUnix> {
         let placed = |listener: &UnixListener| PlacedUnix {
