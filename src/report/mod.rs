@@ -8,6 +8,7 @@
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
 //! | [`markdown`] | a summary for a job or an issue on GitHub |
+//! | [`html`] | a page to look at |
 //! | [`compare`] | what has changed from one report to the next |
 //! | [`tally`] | the counts and the exit code |
 //! | [`mod@file`] | a report replaces its predecessor whole or not at all |
@@ -19,6 +20,7 @@ pub mod canaries;
 pub mod compare;
 pub mod explain;
 pub mod file;
+pub mod html;
 pub mod json;
 pub mod junit;
 mod layout;

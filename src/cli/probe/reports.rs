@@ -12,7 +12,7 @@ use clap::Args;
 use crate::probe::outcome::RunOutcome;
 use crate::report::compare::Change;
 use crate::report::json::{Context, Report};
-use crate::report::{file, junit, markdown};
+use crate::report::{file, html, junit, markdown};
 
 /// The variable in which GitHub Actions, and Gitea's, name the file that a job's summary is appended to.
 const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
@@ -29,6 +29,9 @@ pub(super) struct Reports {
     /// Write a summary in GitHub's Markdown here. Where GITHUB_STEP_SUMMARY is set, it is appended there as well.
     #[arg(long, value_name = "FILE", conflicts_with = "explain")]
     markdown: Option<PathBuf>,
+    /// Write a page to look at here: a drawing of the run, what leaked, every attempt. It loads nothing and has no script.
+    #[arg(long, value_name = "FILE", conflicts_with = "explain")]
+    html: Option<PathBuf>,
     /// Compare with this JSON report of an earlier run, tell what has changed, and fail only where something got worse.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["breach", "explain"])]
     baseline: Option<PathBuf>,
@@ -59,6 +62,7 @@ impl Reports {
             write(&self.junit, &|| junit::to_xml(runs, started)),
             write(&self.json, &|| report.to_json().into_bytes()),
             write(&self.markdown, &markdown),
+            write(&self.html, &|| html::render(report, changes).into_bytes()),
             append_to_summary(&markdown),
         ];
         written.into_iter().collect()
