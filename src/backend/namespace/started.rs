@@ -35,8 +35,12 @@ const SHOWN: &[&str] = &[
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/localtime",
-    "/etc/pki",
-    "/etc/ssl",
+    // Certificates without the private keys beside them, which a group may read that cannot be dropped.
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
 ];
 
 /// Those of [`SHOWN`] that are there.
