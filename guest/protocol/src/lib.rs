@@ -10,6 +10,7 @@
 //! | [`session`] | launcher ↔ the agent inside a bottle | length-prefixed binary frames |
 //! | [`daemons`] | launcher and init | the daemons of a bundle, and how they are selected |
 //! | [`supervise`] | init → whoever asks | one JSON document |
+//! | [`gateway`] | launcher → gateway | one JSON document in a file |
 //! | [`helper`] | launcher ↔ namespace helper | one JSON message per datagram, descriptors beside it |
 //!
 //! Whatever comes from inside a bottle is hostile: every reader here is bounded and returns an error
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod daemons;
+pub mod gateway;
 pub mod helper;
 pub mod nonce;
 pub mod prober;

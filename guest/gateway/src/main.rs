@@ -1,0 +1,111 @@
+//! The gateway: a bottle's one way out, a small forward proxy that lets through what its allow-list names.
+//!
+//! `gateway [--config FILE] [--until-eof]` reads [`Config`] (from `/etc/gateway.json` without the option), takes over an
+//! inherited listening socket (`LISTEN_FDS=1`, descriptor 3) or listens itself, writes a line `listening on …` and then one
+//! JSON line per decision. It ends on SIGTERM and SIGINT, and with `--until-eof` at the end of its standard input.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod forward;
+mod head;
+mod hello;
+mod host;
+mod log;
+mod refusal;
+mod rules;
+mod serve;
+mod tunnel;
+mod upstream;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use claude_bottle_protocol::gateway::Config;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The longest configuration in bytes.
+const LONGEST_CONFIG: u64 = 4 * 1024 * 1024;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+struct Options {
+    config: String,
+    until_eof: bool,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { config: "/etc/gateway.json".into(), until_eof: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--config" => options.config = arguments.next().ok_or("--config wants a file")?,
+            "--until-eof" => options.until_eof = true,
+            _ => return Err("usage: gateway [--config FILE] [--until-eof]".into()),
+        }
+    }
+    Ok(options)
+}
+
+fn read_config(path: &str) -> Result<Config, String> {
+    use std::io::Read as _;
+    let wrong = |error: &dyn std::fmt::Display| format!("{path}: {error}");
+    let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
+    let mut text = String::new();
+    file.take(LONGEST_CONFIG).read_to_string(&mut text).map_err(|error| wrong(&error))?;
+    serde_json::from_str(&text).map_err(|error| wrong(&error))
+}
+
+fn run() -> Result<(), String> {
+    let options = options()?;
+    let config = read_config(&options.config)?;
+    let rules = rules::Rules::parse(&config.allow).map_err(|error| error.to_string())?;
+    let inherited =
+        listenfd::ListenFd::from_env().take_tcp_listener(0).map_err(|error| error.to_string())?;
+    let listener = match (inherited, config.listen) {
+        (Some(listener), _) => Ok(listener),
+        (None, Some(address)) => std::net::TcpListener::bind(address),
+        (None, None) => {
+            return Err("no socket was inherited, and the configuration names no address".into());
+        }
+    };
+    let listener = listener.map_err(|error| format!("cannot listen: {error}"))?;
+    listener.set_nonblocking(true).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let listener = TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let upstream = upstream::Upstream::new(&config, rules)?;
+        let gateway = Rc::new(serve::Gateway { upstream, limits: config.limits.clone() });
+        println!("listening on {address}");
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        tokio::select! {
+            () = serve::accept(listener, gateway) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = end_of_input(), if options.until_eof => {}
+        }
+        Ok(())
+    });
+    // A thread that reads standard input may still wait.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn end_of_input() {
+    let mut buffer = [0; 256];
+    let mut input = tokio::io::stdin();
+    while matches!(input.read(&mut buffer).await, Ok(length) if length > 0) {}
+}

@@ -1,0 +1,58 @@
+//! What the launcher tells the gateway, a bottle's small forward proxy.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The gateway's configuration, a JSON file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What may be reached: `name`, `*.name`, an address or a network, each with or without `:port`. Without one, the
+    /// ports 443 and 80 are meant. Empty: nothing may be.
+    pub allow: Vec<String>,
+    /// Where to listen; none where the listening socket is inherited (`LISTEN_FDS=1`, descriptor 3).
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// Who is asked for names; none: whoever the system's configuration names.
+    #[serde(default)]
+    pub resolver: Option<SocketAddr>,
+    /// Bounds on what clients may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Bounds on what clients may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at the same time; further ones are answered 503.
+    pub connections: usize,
+    /// How long a client may take to say what it wants, in milliseconds; the first bytes in a tunnel included.
+    pub head_ms: u64,
+    /// How long a resolver or a server may take, in milliseconds.
+    pub dial_ms: u64,
+    /// How long a tunnel may be silent in both directions, in milliseconds.
+    pub idle_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 2048, head_ms: 10_000, dial_ms: 10_000, idle_ms: 600_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_an_error_and_all_but_the_list_may_be_left_out() {
+        let config: Config = serde_json::from_str(r#"{"allow": []}"#).unwrap();
+        assert_eq!((config.listen, config.limits), (None, Limits::default()));
+        assert!(
+            serde_json::from_str::<Config>(r#"{"allow": [], "weakness": "allow-all"}"#).is_err()
+        );
+        assert!(serde_json::from_str::<Config>("{}").is_err());
+    }
+}
