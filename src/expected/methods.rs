@@ -54,6 +54,7 @@ pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
         Action::Udp(target) | Action::UdpUnconnected(target) => {
             dial(topology, Transport::Udp, target)
         }
+        Action::Multicast(target) => raw::group(topology, target),
         Action::PingSocket(target) => raw::ping(topology, target),
         Action::RawIcmp(target) => raw::packet(topology, Transport::Icmp, target),
         Action::RawUdp(target) => raw::packet(topology, Transport::Udp, target),

@@ -147,6 +147,25 @@ impl<'a> Network<'a> {
         )
     }
 
+    /// Who hears what is sent to this group, or broadcast to this port, on every interface of the net.
+    pub(super) fn on_the_wires(self, from: &str, to: SocketAddr) -> Option<(u32, String)> {
+        let ends =
+            self.lab().links.iter().flat_map(|link| [(&link.a, &link.b), (&link.b, &link.a)]);
+        ends.filter(|(own, _)| own.net == from).find_map(|(own, other)| {
+            let heard = self.lab().listeners.iter().find(|placed| {
+                let Listener { transport, address, .. } = placed.listener;
+                let takes = address.ip() == to.ip()
+                    || (!to.ip().is_multicast() && address.ip().is_unspecified());
+                placed.net == other.net
+                    && transport == Transport::Udp
+                    && address.port() == to.port()
+                    && takes
+            })?;
+            let way = format!("{from} {} → {}: hears {to}", own.interface, other.net);
+            Some((heard.listener.id, way))
+        })
+    }
+
     /// The way of an address of the net `to`, if whoever listens there on every address gets and answers what `from` sends
     /// to it.
     pub(super) fn gets_in(self, from: &str, to: &str, address: IpAddr) -> Option<String> {

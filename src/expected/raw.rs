@@ -1,5 +1,7 @@
 //! What goes out below TCP and UDP: who may make such a socket, and who sees what leaves by it.
 
+use std::net::SocketAddr;
+
 use claude_bottle_protocol::helper::{Bottle, REAL};
 use claude_bottle_protocol::prober::{How, Target};
 use claude_bottle_protocol::witness::Transport;
@@ -28,6 +30,23 @@ pub(super) fn packet(topology: &Topology, transport: Transport, target: &Target)
         return denied("no raw socket without CAP_NET_RAW");
     }
     methods::dial(topology, transport, target)
+}
+
+/// A datagram to a group, or a broadcast, on every interface.
+pub(super) fn group(topology: &Topology, target: &Target) -> Fate {
+    let net = &topology.bottle.net;
+    if net == REAL {
+        let way = "the bottle is in the real net, where nothing may be sent to everybody".into();
+        return Fate::Fused { way };
+    }
+    let addresses = names::resolve(&target.host, &topology.bottle).into_iter();
+    let network = Network::new(topology);
+    let mut heard =
+        addresses.filter_map(|ip| network.on_the_wires(net, SocketAddr::new(ip, target.port)));
+    match heard.next() {
+        Some((listener, way)) => Fate::Arrives { listener, way },
+        None => Fate::Stays { how: How::Sent, way: format!("nobody on a wire of {net} hears it") },
+    }
 }
 
 /// By which call a packet socket is made.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use claude_bottle_protocol::helper::{Lab, REAL};
 use claude_bottle_protocol::prober::How;
-use claude_bottle_protocol::witness::{Transport, UnixListener, UnixName};
+use claude_bottle_protocol::witness::{Service, Transport, UnixListener, UnixName};
 
 use super::Topology;
 use super::methods::Fate;
@@ -42,8 +42,12 @@ fn listener(lab: &Lab, net: &str, is_wanted: impl Fn(&UnixName) -> bool) -> Opti
 
 /// Whether a control for `listening` gets there.
 pub(super) fn control_arrives(topology: &Topology, listening: &Listening) -> bool {
-    let Listening { id, control, control_dials, transport, .. } = listening;
+    let Listening { id, control, control_dials, transport, service, .. } = listening;
     let got = match control_dials {
+        Address::Inet(address) if *service == Service::Segment => {
+            let heard = Network::new(topology).on_the_wires(control, *address);
+            heard.map(|(listener, _)| listener)
+        }
         Address::Inet(address) => inet_control(topology, control, *transport, *address),
         Address::Abstract(name) => {
             listener(&topology.lab, control, |own| *own == UnixName::Abstract(name.clone()))

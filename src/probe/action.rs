@@ -66,6 +66,7 @@ fn http(target: Target, HttpRequest { line, headers }: &HttpRequest) -> Action {
 fn transport(method: Method) -> Transport {
     match method {
         Method::Udp
+        | Method::Multicast
         | Method::UdpUnconnected
         | Method::RawUdp
         | Method::StealSocket
@@ -90,6 +91,7 @@ fn action(method: Method, target: Target, sites: &Sites) -> Action {
         Method::TcpFastOpen => Action::TcpFastOpen(target),
         Method::Mptcp => Action::Mptcp(target),
         Method::UdpUnconnected => Action::UdpUnconnected(target),
+        Method::Multicast => Action::Multicast(target),
         Method::PingSocket => Action::PingSocket(target),
         Method::RawIcmp => Action::RawIcmp(target),
         Method::RawUdp => Action::RawUdp(target),
@@ -154,6 +156,7 @@ pub(super) fn control(listening: &Listening) -> Action {
     match (listening.transport, listening.service) {
         (Transport::Udp, Service::Resolver) => Action::DnsUdp(lookup(target)),
         (Transport::Tcp, Service::Resolver) => Action::DnsTcp(lookup(target)),
+        (Transport::Udp, Service::Segment) => Action::Multicast(target),
         (Transport::Tcp, Service::Http) => http(target, &HttpRequest::default()),
         (Transport::Udp, Service::Echo | Service::Http) => Action::Udp(target),
         (Transport::Icmp, _) => Action::RawIcmp(target),

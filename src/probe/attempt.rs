@@ -17,7 +17,7 @@ use crate::lab::{Listening, Sites, Target, Unserved};
 pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
 
 /// How long all ports of an address may take. Refused ones take about a second.
-const SWEEP: Duration = Duration::from_secs(9);
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// A nonce that was never used before.
 pub fn fresh_nonce() -> Nonce {

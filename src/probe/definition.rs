@@ -112,6 +112,8 @@ words! {
         Mptcp = "mptcp",
         /// Send the nonce in a datagram of a UDP socket that was never connected.
         UdpUnconnected = "udp-unconnected",
+        /// Send the nonce to a multicast group, or as a broadcast, on every interface.
+        Multicast = "multicast",
         /// Send the nonce in an ICMP echo of an unprivileged ping socket.
         PingSocket = "ping-socket",
         /// Send the nonce in an ICMP echo of a raw socket.
@@ -213,6 +215,9 @@ words! {
         Metadata = "metadata",
         /// The API of what makes containers, at each address that the stand-in host has. Ports: numbers.
         ControlPlane = "control-plane",
+        /// Members of multicast groups, and who takes broadcasts, on the wires of host and neighbour. Ports: `mdns` (5353),
+        /// `llmnr` (5355), `ssdp` (1900), `broadcast` (the limited one, 9).
+        Segment = "segment",
         /// Resolvers on the internet, the lab's own canary resolver first: it sees every look-up that anybody hands on.
         /// Spelled `resolv.conf`, whomever the bottle is configured to ask. Ports: `dns` (53), `dot` (853), `doh` (443).
         Resolver = "resolver",
@@ -229,6 +234,7 @@ impl Site {
         match self {
             Self::Bundle => &["gateway", "egress", "egress-inside", "icmp", "experimental", "arp"],
             Self::HostLoopback | Self::RealLoopback | Self::HostGateway => &["discard", "random"],
+            Self::Segment => &["mdns", "llmnr", "ssdp", "broadcast"],
             Self::Resolver => &["dns", "dot", "doh"],
             Self::HostSockets => &["abstract", "path"],
             Self::RealSockets => &["abstract"],
@@ -249,6 +255,7 @@ impl Site {
             | Self::HostLoopback
             | Self::RealLoopback
             | Self::HostGateway
+            | Self::Segment
             | Self::Resolver
             | Self::HostSockets
             | Self::RealSockets => false,

@@ -22,7 +22,7 @@ use crate::breach::Breach;
 use crate::lab::{Answers, Fixture, Heard, Listening, View, batch_line, converse};
 use crate::report::text::Untrusted;
 
-/// How much longer than the deny window the batch may take before it is cut off.
+/// How much longer than its most patient attempt the batch may take before it is cut off.
 const BATCH_GRACE: Duration = Duration::from_secs(10);
 
 /// Who wants to know how far a run has come.
@@ -197,7 +197,9 @@ async fn make(
             return (answers, BTreeMap::new());
         }
         let run = run_prober(arena, batch, planned, watch);
-        match tokio::time::timeout(DENY_WINDOW + BATCH_GRACE, run).await {
+        let patience = batch.attempts.iter().map(|attempt| attempt.patience_ms).max();
+        let patience = Duration::from_millis(u64::from(patience.unwrap_or(0)));
+        match tokio::time::timeout(patience + BATCH_GRACE, run).await {
             Ok(told) => told,
             Err(_) => (Answers::none("it did not finish in time"), BTreeMap::new()),
         }
@@ -275,7 +277,7 @@ async fn run_prober(
 /// Whether a denial may still turn out to be none: where an attempt got no answer at all, or left over IPv6 or a
 /// real bridge, the window stays open.
 async fn must_wait(planned: &[Planned], answers: &Answers, lab: &dyn Fixture) -> bool {
-    use claude_bottle_protocol::prober::How;
+    use claude_bottle_protocol::prober::{Action, How};
     if lab.has_real_bridge() {
         return true;
     }
@@ -290,11 +292,15 @@ async fn must_wait(planned: &[Planned], answers: &Answers, lab: &dyn Fixture) ->
             ip.to_canonical().is_ipv6() && !stays
         })
     });
-    let unanswered =
-        planned.iter().filter(|one| matches!(one.means, Means::Prober { .. })).any(|one| {
-            let word = answers.words.get(&one.id).map(|(word, _)| word.how);
-            matches!(word, Some(How::Sent | How::TimedOut))
-        });
+    // What goes to a group waits neither for a neighbour nor for a router: it is there at once, or it never is.
+    let may_come_late = |one: &&Planned| match &one.means {
+        Means::Prober { action, .. } => !matches!(action, Action::Multicast(_)),
+        _ => false,
+    };
+    let unanswered = planned.iter().filter(may_come_late).any(|one| {
+        let word = answers.words.get(&one.id).map(|(word, _)| word.how);
+        matches!(word, Some(How::Sent | How::TimedOut))
+    });
     unanswered || (left_over_v6 && has_v6.await)
 }
 

@@ -63,6 +63,8 @@ pub enum Action {
     Mptcp(Target),
     /// Send the nonce in a datagram of a UDP socket that was never connected.
     UdpUnconnected(Target),
+    /// Send the nonce to a multicast group, or as a broadcast, on every interface.
+    Multicast(Target),
     /// Send the nonce in an ICMP echo of an unprivileged ping socket (`icmp(7)`). The port means nothing.
     PingSocket(Target),
     /// Send the nonce in an ICMP echo of a raw socket (`raw(7)`). The port means nothing.

@@ -61,6 +61,8 @@ pub enum Service {
     Echo,
     /// DNS queries, with an address; anything else as [`Service::Echo`] does.
     Resolver,
+    /// As [`Service::Echo`]: it is a member of the group that it listens on, or takes broadcasts.
+    Segment,
     /// HTTP requests, each with the nonces in it as the response's body; anything else as [`Service::Echo`] does.
     Http,
 }

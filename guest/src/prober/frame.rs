@@ -146,11 +146,9 @@ fn answer(socket: &OwnedFd, nonce: &Nonce, until: Instant) -> Word {
 /// The interfaces that are up, without loopback, each with its hardware address.
 fn interfaces() -> nix::Result<Vec<(LinkAddr, [u8; 6])>> {
     let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|error| errno(&error))?;
-    let table = std::fs::read_to_string("/proc/self/net/dev").map_err(|error| errno(&error))?;
-    // Two lines of headings; then `  eth0: 1027 …`.
-    let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    let names = interface::names().map_err(|error| errno(&error))?;
     // One that has just gone is not there.
-    Ok(names.filter_map(|name| interface::link(any.as_fd(), name).ok().flatten()).collect())
+    Ok(names.iter().filter_map(|name| interface::link(any.as_fd(), name).ok().flatten()).collect())
 }
 
 fn errno(error: &std::io::Error) -> Errno {

@@ -16,6 +16,7 @@ mod inherited;
 mod listen;
 mod lookup;
 mod mptcp;
+mod multicast;
 mod raw_udp;
 mod reconfigure;
 mod sweep;
@@ -228,6 +229,7 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
         Action::UdpUnconnected(target) => {
             udp_unconnected::attempt(target, &attempt.nonce, until, means)
         }
+        Action::Multicast(target) => multicast::attempt(target, &attempt.nonce, means),
         Action::PingSocket(target) => {
             icmp::attempt(icmp::Kind::Ping, target, &attempt.nonce, until, means)
         }

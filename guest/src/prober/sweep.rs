@@ -1,5 +1,6 @@
 //! Connect to every TCP port of one address but those that are planned.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -35,23 +36,30 @@ pub(super) fn attempt(sweep: &Sweep, nonce: &Nonce, until: Instant, means: &Mean
 }
 
 fn one(address: SocketAddr, sweep: &Sweep, nonce: &Nonce, until: Instant) -> Word {
-    let mut ports = (1..=u16::MAX).filter(|port| !sweep.except.contains(port));
+    let except: BTreeSet<u16> = sweep.except.iter().copied().collect();
+    let mut ports = (1..=u16::MAX).filter(|port| !except.contains(port)).peekable();
     let mut pending: Vec<(u16, OwnedFd)> = Vec::new();
     let mut tally = Tally::default();
     loop {
         for port in ports.by_ref().take(AT_ONCE - pending.len()) {
             match begin(SocketAddr::new(address.ip(), port)) {
                 Ok((socket, true)) => tally.opened(port, socket, nonce),
-                Ok((socket, false)) => pending.push((port, socket)),
+                // Over a wire within this machine the refusal is there already, and polling costs more than all the rest.
+                Ok((socket, false)) => match dial::pending_error(&socket) {
+                    Some(errno) => tally.failed(errno),
+                    None => pending.push((port, socket)),
+                },
                 Err(errno) => tally.failed(errno),
             }
         }
-        if pending.is_empty() {
-            return tally.word();
-        }
+        let first = pending.first().map(|(port, _)| *port);
+        let Some(next) = first.or(ports.peek().copied()) else { return tally.word() };
         if Instant::now() >= until {
-            let detail = format!("not done at port {}", pending[0].0);
+            let detail = format!("not done at port {next}");
             return Word { detail: Some(detail), ..Word::new(How::TimedOut) };
+        }
+        if pending.is_empty() {
+            continue;
         }
         for (port, socket) in settled(&mut pending) {
             match dial::pending_error(&socket) {

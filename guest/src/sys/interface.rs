@@ -10,6 +10,14 @@ nix::ioctl_read_bad!(flags, libc::SIOCGIFFLAGS, libc::ifreq);
 nix::ioctl_read_bad!(index, libc::SIOCGIFINDEX, libc::ifreq);
 nix::ioctl_read_bad!(hardware, libc::SIOCGIFHWADDR, libc::ifreq);
 
+/// The names of all interfaces, `lo` included.
+pub(crate) fn names() -> std::io::Result<Vec<String>> {
+    let table = std::fs::read_to_string("/proc/self/net/dev")?;
+    // Two lines of headings; then `  eth0: 1027 …`.
+    let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    Ok(names.map(ToOwned::to_owned).collect())
+}
+
 /// Where frames over the interface `name` go, and its hardware address; none where it is down, or loopback. `socket` is
 /// any socket.
 pub(crate) fn link(socket: BorrowedFd<'_>, name: &str) -> nix::Result<Option<(LinkAddr, [u8; 6])>> {

@@ -10,6 +10,7 @@ pub(crate) mod fork;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod int80;
 pub(crate) mod interface;
+pub(crate) mod multicast;
 pub(crate) mod namespace;
 pub(crate) mod pending;
 pub(crate) mod pidfd;

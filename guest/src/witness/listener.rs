@@ -17,6 +17,7 @@ use nix::sys::socket::{
 
 use super::raw::Raw;
 use crate::failure::{Doing as _, Failure};
+use crate::sys::{interface, multicast};
 
 /// What a UDP listener may have pending, in bytes: more than any batch sends to one listener.
 pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
@@ -62,6 +63,7 @@ impl Socket {
         }
         bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(*address)).doing(what)?;
         if is_udp {
+            Self::join(&fd, *address).doing(what)?;
             return Ok(Self::Udp(fd.into(), *service));
         }
         listen(&fd, Backlog::MAXCONN).doing(what)?;
@@ -98,6 +100,19 @@ impl Socket {
         } else {
             setsockopt(fd, Ipv4PacketInfo, &true)
         }
+    }
+
+    /// Where the address is a group's: becomes a member of it on every interface.
+    fn join(fd: &OwnedFd, address: SocketAddr) -> std::io::Result<()> {
+        let SocketAddr::V4(group) = address else { return Ok(()) };
+        if !group.ip().is_multicast() {
+            return Ok(());
+        }
+        for name in interface::names()? {
+            let index = nix::net::if_::if_nametoindex(name.as_str())?;
+            multicast::join(fd.as_fd(), *group.ip(), index)?;
+        }
+        Ok(())
     }
 
     /// Takes over a socket that was opened elsewhere as `wanted` says.

@@ -207,7 +207,7 @@ impl Witness {
             let payload = &buffer[..received.length];
             let answer = match service {
                 Service::Resolver => self.resolver.answer(payload),
-                Service::Echo | Service::Http => None,
+                Service::Echo | Service::Segment | Service::Http => None,
             };
             for nonce in Nonce::scan(payload).collect::<Vec<_>>() {
                 let times = self.heard.entry((listener, nonce.clone())).or_default();

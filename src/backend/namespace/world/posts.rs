@@ -34,6 +34,15 @@ const NEIGHBOUR_PORT: u16 = 8080;
 const RESOLVES: &[(u16, &str, Service)] =
     &[(53, "dns", Service::Resolver), (853, "dot", Service::Echo), (443, "doh", Service::Echo)];
 
+/// Groups in which things find each other: mDNS (RFC 6762), LLMNR (RFC 4795), SSDP (UPnP Device Architecture).
+const GROUPS: &[(&str, IpAddr, u16)] = &[
+    ("mdns", IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), 5353),
+    ("llmnr", IpAddr::V4(Ipv4Addr::new(224, 0, 0, 252)), 5355),
+    ("ssdp", IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900),
+];
+/// The limited broadcast (RFC 919).
+const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
+
 /// All of an interface's addresses, in both families.
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -110,6 +119,7 @@ impl Posts {
         posts.bundle();
         posts.host();
         posts.neighbour();
+        posts.segment();
         posts.world();
         posts
     }
@@ -152,6 +162,10 @@ impl Posts {
             let mut stands = vec![loopback.control(net::HOST, ONE)];
             let addresses = [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY];
             stands.extend(Stand::new(Site::HostGateway, name).each(net::WORLD, &addresses));
+            if port == DISCARD_PORT {
+                let broadcast = Stand::new(Site::Segment, "broadcast").serves(Service::Segment);
+                stands.extend(broadcast.each(net::NEIGHBOUR, &[EVERYBODY]));
+            }
             self.both(net::HOST, ANY, port, &stands);
         }
         for port in ENGINE_PORTS {
@@ -168,6 +182,21 @@ impl Posts {
         let stand = Stand::new(Site::Neighbour, NEIGHBOUR_PORT.to_string());
         let stands = stand.each(net::HOST, &[map::NEIGHBOUR]);
         self.both(net::NEIGHBOUR, ANY_V4, NEIGHBOUR_PORT, &stands);
+    }
+
+    /// Host and neighbour are members of the usual groups, and each is on the other's wire.
+    fn segment(&mut self) {
+        for (member, other) in [(net::HOST, net::NEIGHBOUR), (net::NEIGHBOUR, net::HOST)] {
+            for (name, group, port) in GROUPS {
+                let stand = Stand::new(Site::Segment, *name).serves(Service::Segment);
+                let stands = stand.each(other, &[*group]);
+                self.add(member, Transport::Udp, SocketAddr::new(*group, *port), stands);
+            }
+        }
+        let stand = Stand::new(Site::Segment, "broadcast").serves(Service::Segment);
+        let stands = stand.each(net::HOST, &[EVERYBODY]);
+        let address = SocketAddr::new(ANY_V4, DISCARD_PORT);
+        self.add(net::NEIGHBOUR, Transport::Udp, address, stands);
     }
 
     /// One listener per port takes what is meant for any of the world's addresses.
