@@ -8,6 +8,7 @@ declare -A package=(
   [bwrap]=bubblewrap
   [chromium]=chromium
   [docker-registry]=docker-registry
+  [busybox]=busybox-static
   [xmllint]=libxml2-utils
 )
 

@@ -5,7 +5,7 @@
 //! | `helper` | beside the launcher | makes user, net, mount and PID namespaces, and everything in them |
 //! | `session` | in a bottle, as PID 1 or attached | starts commands, carries their streams |
 //! | `prober` | in a bottle, or at a control's place | makes attempts |
-//! | `witness` | in the lab | records every nonce that arrives |
+//! | `witness` | in the lab, or beside the launcher | records every nonce that arrives |
 //! | `init` | in a bundle, as PID 1 | starts, supervises and stops the daemons |
 //! | `supervise` | in a bundle | asks the init for the daemons' states |
 //! | `pin-routes` | in a bottle's net namespace, outside of it otherwise | leaves the one route to the bundle |

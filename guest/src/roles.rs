@@ -17,7 +17,9 @@ pub(crate) fn main() -> ExitCode {
         Some("init") => crate::init::main(&rest),
         Some("pin-routes") => crate::routes::run(&rest),
         Some("say") => say(&rest),
-        Some("session") => crate::session::run(&rest),
+        // Whoever can hand over no arguments gets a session.
+        Some("session") | None => crate::session::run(&rest),
+        Some("witness") => crate::witness::alone(),
         Some("unpack") => crate::unpack::run(&rest),
         Some("supervise") => crate::init::supervise(&rest),
         Some("version") => {

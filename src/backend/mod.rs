@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 pub mod docker;
 #[cfg(target_os = "linux")]
+pub mod external;
+#[cfg(target_os = "linux")]
 pub mod namespace;
 pub mod smolmachines;
 

@@ -19,6 +19,9 @@ pub struct Sites {
     /// The cookies of the lab's net namespaces (`SO_NETNS_COOKIE`): a socket of another one must not be used, whoever
     /// left it open.
     pub namespaces: Vec<u64>,
+    /// Why nothing is dialled but what a witness is bound to, where that is so: no resolver is asked then that might
+    /// carry a name on.
+    pub nothing_else: Option<String>,
 }
 
 /// One listener of the witness.
@@ -143,7 +146,7 @@ impl Sites {
                 // A name: the bottle's own resolver says which of the site's addresses it is.
                 listeners.extend_from_slice(here);
             }
-            if listeners.is_empty() && to.site.answers_for_others() {
+            if listeners.is_empty() && to.site.answers_for_others() && self.nothing_else.is_none() {
                 listeners.extend(here.first().cloned());
             }
             let port = listeners.first().and_then(|one| one.address.inet());
@@ -162,7 +165,7 @@ impl Sites {
     fn unserved(&self, to: &To, transport: Transport) -> Unserved {
         let absent = self.absent.get(&(to.site, to.port.clone(), transport)).cloned();
         let why = || format!("no witness at {} {transport}/{} on this backend", to.site, to.port);
-        Unserved { why: absent.unwrap_or_else(why) }
+        Unserved { why: absent.or_else(|| self.nothing_else.clone()).unwrap_or_else(why) }
     }
 }
 

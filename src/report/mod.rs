@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`text`] | whatever a guest had a hand in, made harmless |
 //! | [`terminal`], [`breaches`], [`canaries`] | the closing matrix for a person |
+//! | [`summary`] | what a sandbox of another make lets out, and how to close it |
 //! | [`explain`] | what was expected beside what was seen |
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
@@ -28,6 +29,7 @@ pub mod markdown;
 pub(crate) mod micros;
 pub mod progress;
 mod prose;
+pub mod summary;
 pub mod tally;
 pub mod terminal;
 pub mod text;

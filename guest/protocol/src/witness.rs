@@ -101,6 +101,29 @@ pub struct UnixListener {
     pub name: UnixName,
 }
 
+/// What a witness outside any lab is asked to open, in the net namespace that it is started in: the first line of its
+/// input.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Its listeners, in groups: those of a group get the port of its first one, or none of them is opened.
+    pub groups: Vec<Vec<Listener>>,
+    /// Its Unix sockets.
+    pub sockets: Vec<UnixListener>,
+}
+
+/// What it has opened: the first line of its output.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opened {
+    /// Each listener's address, ports known.
+    pub listening: Vec<(u32, SocketAddr)>,
+    /// Which file each Unix socket with a path is.
+    pub files: Vec<(u32, crate::prober::SocketFile)>,
+    /// What could not be opened, and why.
+    pub failed: Vec<(u32, String)>,
+}
+
 /// What the witness is asked to do. Each order is one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]

@@ -285,7 +285,7 @@ impl Listeners {
 }
 
 /// Tries ports until one is free for the whole group.
-fn open_on_one_port(group: &[&Listener]) -> Result<Vec<(u32, Socket)>, Failure> {
+pub(crate) fn open_on_one_port(group: &[&Listener]) -> Result<Vec<(u32, Socket)>, Failure> {
     let mut last = Failure::new("share a port");
     for _ in 0..PORTS_TRIED {
         match open_on_the_port_of_the_first(group) {

@@ -19,6 +19,7 @@ mod seccomp;
 mod server;
 
 pub(crate) use self::bottle::TOOLBOX;
+pub(crate) use self::lab::open_on_one_port;
 
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;

@@ -35,7 +35,20 @@ impl Guard {
 
     /// Whether `address` may be dialled.
     pub(crate) fn permits(&self, address: SocketAddr) -> bool {
-        stays_here(address.ip()) || self.permits_service(address)
+        let here = match &self.fuse {
+            Fuse::Namespaces(_) => stays_here(address.ip()),
+            // Loopback in another spelling, at a port that the run has on its own.
+            Fuse::Addresses(addresses) => {
+                let ours = |one: &SocketAddr| one.port() == address.port() && stays_here(one.ip());
+                stays_here(address.ip()) && addresses.iter().any(ours)
+            }
+        };
+        here || self.permits_service(address)
+    }
+
+    /// Whether the configuration of the net namespace may be changed: only where it may be that of this run.
+    pub(crate) fn permits_changes(&self) -> bool {
+        matches!(self.fuse, Fuse::Namespaces(_))
     }
 }
 
@@ -114,5 +127,11 @@ mod tests {
         assert!(permits(&fuse, None, "10.0.0.1:80"));
         assert!(!permits(&fuse, None, "10.0.0.1:81"));
         assert!(!permits(&fuse, None, "10.0.0.2:80"));
+        assert!(!permits(&fuse, None, "127.0.0.1:80"), "no loopback address is on the list");
+        let fuse = Fuse::Addresses(vec!["127.0.0.1:80".parse().unwrap()]);
+        assert!(permits(&fuse, None, "[::ffff:127.0.0.1]:80"), "another spelling");
+        assert!(permits(&fuse, None, "0.0.0.0:80"));
+        assert!(!permits(&fuse, None, "127.0.0.1:81"), "somebody else's port");
+        assert!(!Guard::new(fuse, None).permits_changes());
     }
 }

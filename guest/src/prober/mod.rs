@@ -256,8 +256,12 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
         }
         Action::Listen => listen::attempt(ready, until, &means.release),
         Action::Sweep(ports) => sweep::attempt(ports, &attempt.nonce, until, means),
+        Action::Reconfigure(_) if !means.guard.permits_changes() => Word::new(How::Fused),
         Action::Reconfigure(change) => reconfigure::attempt(*change),
         Action::Unshare => escape::unshared(ready, until, &means.release),
+        Action::EnterNamespace(_) | Action::StealSocket(_) if !means.guard.permits_changes() => {
+            Word::new(How::Fused)
+        }
         Action::EnterNamespace(target) => escape::entered(target, &attempt.nonce, until, means),
         Action::StealSocket(target) => escape::stolen(target, &attempt.nonce, means),
     }

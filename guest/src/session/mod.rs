@@ -31,17 +31,34 @@ use crate::sys::reap::{self, Exit};
 /// The most commands at a time; one more is answered with `EAGAIN`.
 const MOST: usize = 4096;
 
-/// `session [--toolbox PATH]`: PATH is what the launcher is told to be the toolbox's path in here.
+/// The running program, whatever has become of its file.
+const RUNNING: &str = "/proc/self/exe";
+
+/// `session [--toolbox PATH | --remove PATH]`: PATH is what the launcher is told to be the toolbox's path in here, or
+/// the toolbox's own file, which is not needed any more.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let toolbox = match arguments {
         [] => own_path(),
         [option, path] if option == "--toolbox" => path.clone(),
+        [option, path] if option == "--remove" => return fleeting(path),
         _ => {
-            eprintln!("toolbox: session [--toolbox PATH]");
+            eprintln!("toolbox: session [--toolbox PATH | --remove PATH]");
             return ExitCode::from(2);
         }
     };
     in_bottle(&toolbox, 0)
+}
+
+/// Removes the toolbox's file at once, so that it is gone however this ends; without `/proc`, at the end.
+fn fleeting(path: &str) -> ExitCode {
+    // Whoever cannot remove it may leave it: it was put there for this.
+    if std::fs::metadata(RUNNING).is_ok() {
+        let _ = std::fs::remove_file(path);
+        return in_bottle(RUNNING, 0);
+    }
+    let ended = in_bottle(path, 0);
+    let _ = std::fs::remove_file(path);
+    ended
 }
 
 /// As [`run`]; the commands inherit the `left_open` descriptors from 3 on.

@@ -3,6 +3,7 @@
 //! One thread, one poll loop over all sockets. It answers what it saw with the same nonce, so that a client can tell
 //! the witness from something that merely accepts.
 
+mod alone;
 mod connection;
 pub(crate) mod listener;
 pub(crate) mod raw;
@@ -20,6 +21,7 @@ use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::witness::{Event, Lost, Order, Service, Sighting};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub(crate) use self::alone::alone;
 use self::connection::{Connection, Stream};
 use self::listener::Socket;
 use self::resolver::Resolver;

@@ -2,6 +2,8 @@
 
 mod breaches;
 mod explain;
+#[cfg(target_os = "linux")]
+mod external;
 mod interrupt;
 mod many;
 pub(super) mod reports;
@@ -26,7 +28,7 @@ use crate::probe::outcome::RunOutcome;
 use crate::probe::run::Watch;
 use crate::report::json::Report;
 use crate::report::progress::{Mode, Progress};
-use crate::report::{compare, exit_code, terminal};
+use crate::report::{self, compare, exit_code, terminal};
 use crate::runtime;
 
 /// Launch a bottle, probe it from the inside, and tell what it can reach.
@@ -46,6 +48,12 @@ pub(super) struct Arguments {
     /// The backend that makes the bottle. Can be repeated.
     #[arg(long, value_name = "NAME", default_value = "namespace", value_parser = backend_names())]
     backend: Vec<String>,
+    /// Probe the sandbox that this command runs programs in. `{toolbox}` in it is replaced by the path of the prober,
+    /// `{dir}` by a folder that holds it as `toolbox`; without either it is sent to a shell in there. Split into words
+    /// as a shell would; no shell runs it.
+    #[cfg(target_os = "linux")]
+    #[arg(long = "in", value_name = "COMMAND", conflicts_with_all = ["backend", "breach", "explain", "keep"])]
+    into: Option<backend::external::SandboxCommand>,
     /// A folder of probe definitions instead of the built-in ones.
     #[arg(long, value_name = "DIR")]
     probes: Option<PathBuf>,
@@ -79,6 +87,8 @@ Examples:
   claude-bottle probe loopback -v             one probe, every attempt
   claude-bottle probe --breach all            prove that every probe can fail
   claude-bottle probe --explain               what was expected beside what was seen
+  claude-bottle probe --in 'bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --tmpfs /run --unshare-net'
+                                              a sandbox of another make
   claude-bottle probe --junit report.xml      for a CI dashboard
   claude-bottle probe --json today.json --baseline yesterday.json
                                               fail only on what got worse";
@@ -87,6 +97,18 @@ impl Arguments {
     /// Whether some probes are meant, and not all.
     fn selects(&self) -> bool {
         !self.filters.is_empty() || !self.tag.is_empty()
+    }
+
+    /// What a person reads of `runs`: of a sandbox of another make, in plain language first.
+    fn render(&self, runs: &[RunOutcome], style: terminal::Style) -> String {
+        #[cfg(target_os = "linux")]
+        if self.into.is_some() {
+            let told: String = runs.iter().map(|run| report::summary::render(run, style)).collect();
+            let every =
+                if self.verbose > 0 { terminal::render(runs, style) } else { String::new() };
+            return told + &every;
+        }
+        terminal::render(runs, style)
     }
 }
 
@@ -115,15 +137,10 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
         return breaches::run(&runner, wanted, &selection, colour, progress, started);
     }
 
-    let mut runs = Vec::new();
-    // Once interrupted, each is given up as soon as it begins, and the report names its probes.
-    for name in &arguments.backend {
-        runs.push(runner.on_backend(name, &selection, &progress));
-        RunOutcome::merge(&mut runs, selection.skipped(name));
-    }
+    let runs = runner.wanted(&selection, &progress);
     progress.finish();
     let style = colour.style(arguments.verbose);
-    let mut text = terminal::render(&runs, style);
+    let mut text = arguments.render(&runs, style);
     let code = exit_code(&runs);
     let report = Report::of(&runs, &reports::context(started), code, |_, _, _| false);
     let changes = baseline.map(|mut baseline| {
@@ -156,6 +173,21 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// A run on each backend that was asked for, or in the sandbox of another make.
+    fn wanted(&self, selection: &Selection, progress: &Progress) -> Vec<RunOutcome> {
+        #[cfg(target_os = "linux")]
+        if let Some(command) = &self.arguments.into {
+            return external::run(self, command, selection, progress);
+        }
+        let mut runs = Vec::new();
+        // Once interrupted, each is given up as soon as it begins, and the report names its probes.
+        for name in &self.arguments.backend {
+            runs.push(self.on_backend(name, selection, progress));
+            RunOutcome::merge(&mut runs, selection.skipped(name));
+        }
+        runs
+    }
+
     /// One run.
     fn on_backend(&self, name: &str, selection: &Selection, progress: &Progress) -> RunOutcome {
         let probes = selection.runnable(name);

@@ -1,0 +1,65 @@
+//! A witness outside any lab: it opens its sockets itself, in the net namespace that it was started in.
+
+use std::io::{self, Write as _};
+use std::os::linux::fs::MetadataExt as _;
+use std::process::ExitCode;
+
+use claude_bottle_protocol::prober::SocketFile;
+use claude_bottle_protocol::witness::{Opened, UnixListener, UnixName, Wanted};
+
+use super::listener::Socket;
+use crate::failure::{Doing as _, Failure};
+use crate::helper::open_on_one_port;
+
+/// Reads what to open, tells what it has opened, and serves until the end of its input.
+pub(crate) fn alone() -> ExitCode {
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line).map_err(serde_json::Error::io);
+    match read.and_then(|_| serde_json::from_str(&line)).map_err(io::Error::from).and_then(open) {
+        Ok(sockets) => super::serve(sockets),
+        Err(error) => {
+            eprintln!("witness: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What cannot be opened is told, and the others serve all the same.
+fn open(wanted: Wanted) -> io::Result<Vec<(u32, Socket)>> {
+    let (mut opened, mut sockets) = (Opened::default(), Vec::new());
+    for group in &wanted.groups {
+        match open_on_one_port(&group.iter().collect::<Vec<_>>()) {
+            Ok(here) => sockets.extend(here),
+            Err(failure) => {
+                opened.failed.extend(group.iter().map(|one| (one.id, failure.to_string())));
+            }
+        }
+    }
+    for (id, socket) in &sockets {
+        opened.listening.extend(socket.address().ok().flatten().map(|address| (*id, address)));
+    }
+    for one in &wanted.sockets {
+        match open_unix(one) {
+            Ok((socket, file)) => {
+                sockets.push((one.id, socket));
+                opened.files.extend(file.map(|file| (one.id, file)));
+            }
+            Err(failure) => opened.failed.push((one.id, failure.to_string())),
+        }
+    }
+    let mut out = io::stdout();
+    serde_json::to_writer(&mut out, &opened)?;
+    out.write_all(b"\n")?;
+    out.flush()?;
+    Ok(sockets)
+}
+
+fn open_unix(wanted: &UnixListener) -> Result<(Socket, Option<SocketFile>), Failure> {
+    let socket = Socket::open_unix(wanted)?;
+    let UnixName::Path(path) = &wanted.name else { return Ok((socket, None)) };
+    // Whoever can see it may connect: that is what is asked.
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(path, everybody).doing(|| format!("open {path} to everybody"))?;
+    let file = std::fs::metadata(path).doing(|| format!("look at {path}"))?;
+    Ok((socket, Some(SocketFile { device: file.st_dev(), inode: file.st_ino() })))
+}

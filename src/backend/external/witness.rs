@@ -1,0 +1,203 @@
+//! What this machine offers without being changed: its own addresses and sockets, each with a witness of this run.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use claude_bottle_protocol::prober::{Batch, Fuse};
+use claude_bottle_protocol::witness::{
+    ABSTRACT_PREFIX, Listener, Opened, Service, Transport, UnixListener, UnixName, Wanted,
+};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::lab::{Address, Answers, Listening, Sites, StreamLines, Witness, batch_line, converse};
+use crate::probe::attempt::fresh_nonce;
+use crate::probe::definition::Site;
+
+/// Where controls come from.
+const PLACE: &str = "this machine";
+/// Why everything else is not dialled.
+const NOTHING_ELSE: &str = "from a sandbox of another make nothing is dialled but this machine's own addresses, at \
+                            which witnesses of this run listen";
+/// How long the witness may take to open its sockets.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// A witness on this machine's own addresses.
+pub(super) struct Posted {
+    pub(super) witness: Witness,
+    pub(super) sites: Sites,
+    pub(super) fuse: Fuse,
+    _child: Child,
+}
+
+/// Starts `toolbox`'s witness; its sockets with paths are made in `folder`.
+pub(super) async fn post(toolbox: &Path, folder: &Path) -> io::Result<Posted> {
+    let mut child = toolbox_role(toolbox, "witness")?;
+    let (Some(mut orders), Some(events)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    let wanted = wanted(folder);
+    let mut line = serde_json::to_vec(&wanted)?;
+    line.push(b'\n');
+    orders.write_all(&line).await?;
+    let mut events = BufReader::new(events);
+    let mut line = String::new();
+    tokio::time::timeout(OPENING, events.read_line(&mut line)).await??;
+    let opened: Opened = serde_json::from_str(&line)?;
+    let sites = sites(&wanted, &opened);
+    let fuse = Fuse::Addresses(opened.listening.iter().map(|(_, address)| *address).collect());
+    Ok(Posted { witness: Witness::new(events, orders), sites, fuse, _child: child })
+}
+
+/// Runs `batch` from this machine.
+pub(super) async fn control(toolbox: &Path, batch: &Batch) -> io::Result<Answers> {
+    let mut child = toolbox_role(toolbox, "prober")?;
+    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    input.write_all(&batch_line(batch)).await?;
+    let answers = converse(batch, &mut StreamLines::new(output), |_| {}).await;
+    child.wait().await?;
+    Ok(answers)
+}
+
+fn toolbox_role(toolbox: &Path, role: &str) -> io::Result<Child> {
+    let mut command = Command::new(toolbox);
+    command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.process_group(0).kill_on_drop(true).spawn()
+}
+
+/// Loopback first; then every address that an interface has, without those that mean something on one link alone.
+fn addresses() -> Vec<IpAddr> {
+    let loopback = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::from);
+    let mut all = loopback.to_vec();
+    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let Some(address) = interface.address else { continue };
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip()));
+        let stays = |ip: &IpAddr| match ip {
+            IpAddr::V4(v4) => !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+        };
+        all.extend(v4.or(v6).filter(|ip| stays(ip) && !all.contains(ip)));
+    }
+    all
+}
+
+fn wanted(folder: &Path) -> Wanted {
+    let mut id = 0;
+    let mut next = |transport, ip: IpAddr| {
+        id += 1;
+        Listener { id, transport, address: SocketAddr::new(ip, 0), service: Service::Echo }
+    };
+    let mut loopback = Vec::new();
+    let mut groups = Vec::new();
+    for ip in addresses() {
+        let both = [Transport::Tcp, Transport::Udp].map(|transport| next(transport, ip));
+        if ip.is_loopback() {
+            // One port, however loopback is spelled.
+            loopback.extend(both);
+        } else {
+            groups.push(both.to_vec());
+        }
+    }
+    groups.insert(0, loopback);
+    let path = folder.join("socket").to_string_lossy().into_owned();
+    let sockets = vec![
+        UnixListener {
+            id: 10_000,
+            name: UnixName::Abstract(format!("{ABSTRACT_PREFIX}{}", fresh_nonce())),
+        },
+        UnixListener { id: 10_001, name: UnixName::Path(path) },
+    ];
+    Wanted { groups, sockets }
+}
+
+fn sites(wanted: &Wanted, opened: &Opened) -> Sites {
+    let mut sites = Sites::default();
+    sites.nothing_else = Some(NOTHING_ELSE.into());
+    let failure =
+        |id| opened.failed.iter().find(|(failed, _)| *failed == id).map(|(_, why)| why.clone());
+    for listener in wanted.groups.iter().flatten() {
+        let Listener { id, transport, address, service } = *listener;
+        let site = if address.ip().is_loopback() { Site::RealLoopback } else { Site::HostGateway };
+        let port = "random";
+        match opened.listening.iter().find(|(known, _)| *known == id) {
+            Some((_, bound)) => {
+                let name = format!("{site} {transport}/{port}");
+                let dialled_as = vec![bound.ip()];
+                let at = Address::from(*bound);
+                let one = Standing { id, name, transport, at, service, dialled_as };
+                sites.add(site, port, transport, one.listening());
+            }
+            None => sites.lacks(site, port, transport, failure(id).unwrap_or_default()),
+        }
+    }
+    for UnixListener { id, name } in &wanted.sockets {
+        let (site, port, at) = match name {
+            UnixName::Abstract(name) => {
+                (Site::RealSockets, "abstract", Some(Address::Abstract(name.clone())))
+            }
+            UnixName::Path(path) => {
+                let file = opened.files.iter().find(|(known, _)| known == id);
+                let at = file.map(|(_, file)| Address::File { path: path.clone(), file: *file });
+                (Site::HostSockets, "path", at)
+            }
+        };
+        match (at, failure(*id)) {
+            (Some(at), None) => {
+                let (name, transport) = (format!("{site} unix/{port}"), Transport::Unix);
+                let (service, dialled_as) = (Service::Echo, Vec::new());
+                let one = Standing { id: *id, name, transport, at, service, dialled_as };
+                sites.add(site, port, transport, one.listening());
+            }
+            (_, why) => sites.lacks(site, port, Transport::Unix, why.unwrap_or_default()),
+        }
+    }
+    sites
+}
+
+/// A listener that stands, and whose controls dial it where it is.
+struct Standing {
+    id: u32,
+    name: String,
+    transport: Transport,
+    at: Address,
+    service: Service,
+    dialled_as: Vec<IpAddr>,
+}
+
+impl Standing {
+    fn listening(self) -> Listening {
+        let Self { id, name, transport, at, service, dialled_as } = self;
+        Listening {
+            key: 0,
+            id,
+            name,
+            transport,
+            address: at.clone(),
+            service,
+            dialled_as,
+            control: PLACE.into(),
+            control_dials: at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    #[test]
+    fn this_machines_addresses_begin_with_loopback_and_have_no_link_local_one() {
+        let all = addresses();
+        assert_eq!(all[0], Ipv4Addr::LOCALHOST);
+        assert!(!all.contains(&Ipv6Addr::UNSPECIFIED.into()));
+        assert!(all.iter().all(|ip| !ip.to_string().starts_with("fe80")));
+    }
+}
