@@ -8,6 +8,8 @@ declare -A package=(
   [bwrap]=bubblewrap
   [chromium]=chromium
   [docker-registry]=docker-registry
+  [dockerd]=docker.io
+  [iptables]=iptables
   [busybox]=busybox-static
   [xmllint]=libxml2-utils
 )
