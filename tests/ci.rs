@@ -81,7 +81,8 @@ fn workflows() -> Vec<(PathBuf, Value)> {
     let files = fs::read_dir(root().join("ci/examples")).unwrap();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
-        let value = serde_norway::from_str(&text).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let value =
+            serde_norway::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         (path, value)
     };
     let mut workflows: Vec<_> = files.map(|file| read(file.unwrap().path())).collect();

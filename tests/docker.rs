@@ -28,7 +28,7 @@ fn spec(what: &str) -> Spec {
 #[tokio::test]
 async fn a_bottle_has_one_route_and_runs_commands() {
     let Some(engine) = engine().await else { return };
-    let launched = launch(&engine, &spec("pair"), &|_| {}).await.unwrap();
+    let launched = Box::pin(launch(&engine, &spec("pair"), &|_| {})).await.unwrap();
     let toolbox = launched.bottle.toolbox().to_owned();
     let said = Command::new(&toolbox).args(["say", "out", "err", "126"]);
     let output = launched.bottle.exec(said).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_bottle_has_one_route_and_runs_commands() {
     assert_eq!(table.unwrap().lines().count(), 2, "a heading and one route");
 
     // A network that it is connected to brings another route: no command is run any more.
-    let other = launch(&engine, &spec("other"), &|_| {}).await.unwrap();
+    let other = Box::pin(launch(&engine, &spec("other"), &|_| {})).await.unwrap();
     let request = bollard::models::NetworkConnectRequest {
         container: launched.agent.id.clone(),
         ..Default::default()
@@ -114,7 +114,7 @@ async fn launcher() {
     let Ok(wanted) = std::env::var(KILLED) else { return };
     let (name, step) = wanted.split_once(' ').unwrap();
     let engine = engine().await.unwrap();
-    let stop = |reached: Step| {
+    let wait_there = |reached: Step| {
         if format!("{reached:?}") == step {
             println!("reached");
             loop {
@@ -122,5 +122,5 @@ async fn launcher() {
             }
         }
     };
-    let _ = launch(&engine, &Spec::new(name), &stop).await;
+    let _ = Box::pin(launch(&engine, &Spec::new(name), &wait_there)).await;
 }

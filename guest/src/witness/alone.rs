@@ -15,7 +15,8 @@ use crate::helper::open_on_one_port;
 pub(crate) fn alone() -> ExitCode {
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line).map_err(serde_json::Error::io);
-    match read.and_then(|_| serde_json::from_str(&line)).map_err(io::Error::from).and_then(open) {
+    let wanted = read.and_then(|_| serde_json::from_str::<Wanted>(&line)).map_err(io::Error::from);
+    match wanted.and_then(|wanted| open(&wanted)) {
         Ok(sockets) => super::serve(sockets),
         Err(error) => {
             eprintln!("witness: {error}");
@@ -25,7 +26,7 @@ pub(crate) fn alone() -> ExitCode {
 }
 
 /// What cannot be opened is told, and the others serve all the same.
-fn open(wanted: Wanted) -> io::Result<Vec<(u32, Socket)>> {
+fn open(wanted: &Wanted) -> io::Result<Vec<(u32, Socket)>> {
     let (mut opened, mut sockets) = (Opened::default(), Vec::new());
     for group in &wanted.groups {
         match open_on_one_port(&group.iter().collect::<Vec<_>>()) {

@@ -52,7 +52,7 @@ impl Backend for Docker {
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
-        Ok(Box::new(DockerArena::launch(breach).await?))
+        Ok(Box::new(Box::pin(DockerArena::launch(breach)).await?))
     }
 }
 
@@ -98,7 +98,7 @@ impl DockerArena {
         if let Some(breach) = breach {
             holes::make(&mut spec, breach);
         }
-        let launched = launch(&client, &spec, &|_| {}).await;
+        let launched = Box::pin(launch(&client, &spec, &|_| {})).await;
         let launched = launched.map_err(failed("the bottle does not start"))?;
         let beside = Self::beside(&engine, &world, &spec, &launched).await;
         let lab = match beside {

@@ -34,7 +34,7 @@ pub enum DockerError {
     NoImage(String),
     /// Every subnet is in use.
     #[error(
-        "no free /28 is left in {pool}: `claude-bottle cleanup` removes the networks that dead launches left behind"
+        "no free /28 is left in {pool}: `docker network ls --filter label=claude-bottle.bottle` lists what launches made"
     )]
     PoolExhausted {
         /// The pool.
@@ -55,7 +55,7 @@ pub enum DockerError {
         /// What it wrote to standard error.
         stderr: Untrusted,
         /// Why.
-        source: BottleError,
+        source: Box<BottleError>,
     },
 }
 

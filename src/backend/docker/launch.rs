@@ -64,7 +64,7 @@ pub async fn launch(
 ) -> Result<Launched, DockerError> {
     let guard = Guard::new(engine, &spec.name);
     let mut launch = Launch { engine, done, teardown: Teardown::new(), plan: None };
-    match launch.run(spec, guard).await {
+    match Box::pin(launch.run(spec, guard)).await {
         Ok(launched) => Ok(launched),
         Err(error) => {
             // The first failure is the one to tell; what could not be undone shows in `ls`.
@@ -262,7 +262,10 @@ pub(super) async fn finish(engine: &Engine, id: &str) -> Result<(), DockerError>
 async fn greet(attached: Attached) -> Result<Session, DockerError> {
     let Attached { output, input, complaint } = attached;
     let opened = Session::open(output, input, HANDSHAKE).await;
-    opened.map_err(|source| DockerError::Session { stderr: complaint.so_far(), source })
+    opened.map_err(|source| DockerError::Session {
+        stderr: complaint.so_far(),
+        source: Box::new(source),
+    })
 }
 
 async fn pids(engine: &Engine, a: &str, b: &str) -> Result<(i64, i64), DockerError> {

@@ -285,7 +285,7 @@ impl Make<'_> {
     }
 
     /// What all containers have in common.
-    fn walls(&self) -> HostConfig {
+    fn walls() -> HostConfig {
         HostConfig {
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -327,7 +327,7 @@ impl Make<'_> {
                 )])),
                 pids_limit: Some(self.spec.limits.pids),
                 log_config: Some(log("json-file", &[("max-size", "1m"), ("max-file", "2")])),
-                ..self.walls()
+                ..Self::walls()
             }),
             networking_config: Some(self.seat(self.at.bundle, ALIASES)),
             ..ContainerCreateBody::default()
@@ -354,7 +354,7 @@ impl Make<'_> {
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), "exec,mode=1777".to_owned())])),
             // What the session says is its own affair, and may be long.
             log_config: Some(log("none", &[])),
-            ..self.walls()
+            ..Self::walls()
         };
         if own {
             host.sysctls = Some(self.sysctls());
@@ -426,7 +426,7 @@ impl Make<'_> {
                     vec![format!("{}-toolbox:{FOLDER}", self.spec.name)]
                 }),
                 log_config: Some(log("json-file", &[("max-size", "16k")])),
-                ..self.walls()
+                ..Self::walls()
             }),
             ..ContainerCreateBody::default()
         }

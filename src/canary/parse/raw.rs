@@ -81,6 +81,7 @@ table! {
 
 table! {
     /// An image, pinned by its digest, still pulls, and its program runs and prints what it used to.
+    #[expect(clippy::struct_field_names, reason = "a field is named as the key that a person writes")]
     pub(crate) struct Image {
         /// Registry and repository, without tag and digest.
         pub(crate) image: Written<Repository>,

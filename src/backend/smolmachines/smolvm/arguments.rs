@@ -105,6 +105,8 @@ mod tests {
 
     #[test]
     fn every_verb_in_every_family() {
+        use std::fmt::Write as _;
+
         let allow = ["10.0.0.5/32".parse().unwrap()];
         let made = Create {
             name: "b1",
@@ -115,7 +117,7 @@ mod tests {
         let closed = Create { allow: &[], env: &[], ..made.clone() };
         let mut golden = String::new();
         for version in [Version::new(0, 8, 0), Version::new(1, 4, 0), Version::new(1, 32, 2)] {
-            golden += &format!("# {version}\n");
+            writeln!(golden, "# {version}").unwrap();
             for arguments in [
                 create(version, &made),
                 create(version, &closed),
@@ -129,7 +131,7 @@ mod tests {
                 list(),
                 pack("alpine:latest", "/packs/p"),
             ] {
-                golden += &format!("smolvm {}\n", arguments.join(" "));
+                writeln!(golden, "smolvm {}", arguments.join(" ")).unwrap();
             }
         }
         insta::assert_snapshot!(golden);
