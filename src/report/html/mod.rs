@@ -1,7 +1,7 @@
 //! One self-contained page: a drawing of the run, what leaked, and every attempt.
 //!
 //! There is no script in it, and its policy lets none run; it loads nothing. Text that somebody else had a hand in goes
-//! through [`clean`] and maud's escaping.
+//! through `clean` and maud's escaping.
 
 mod drawing;
 
