@@ -1,10 +1,11 @@
 //! Bottles on a real engine; where none answers, each test says so and does nothing.
 #![cfg(target_os = "linux")]
 
-use std::process::{Command as Process, Stdio};
+use std::process::{Command as Process, Output, Stdio};
 
-use claude_bottle::backend::docker::plan::Step;
-use claude_bottle::backend::docker::{Engine, Spec, cleanup, launch, owner::State};
+use claude_bottle::backend::docker::cleanup::{self, Held};
+use claude_bottle::backend::docker::plan::{Step, label};
+use claude_bottle::backend::docker::{Engine, Spec, launch};
 use claude_bottle::bottle::{Bottle as _, Command, End};
 use claude_bottle::host::Host;
 
@@ -68,44 +69,93 @@ async fn a_launch_that_is_given_up_leaves_nothing() {
     assert_eq!(cleanup::find(&engine, Some(&spec.name)).await.unwrap(), []);
 }
 
+/// The program itself, asked for `arguments` about the engine of this host.
+fn claude_bottle(arguments: &[&str]) -> Output {
+    let mut program = Process::new(env!("CARGO_BIN_EXE_claude-bottle"));
+    program.args(arguments).output().unwrap()
+}
+
+/// Every launch is killed after each of its plan's own steps in turn, whatever those are; `cleanup` then leaves nothing of
+/// it, and what is launched beside it is left alone.
 #[tokio::test]
-async fn what_a_killed_launcher_left_is_found_and_removed() {
+async fn what_a_killed_launcher_left_is_listed_and_cleaned_up() {
     let Some(engine) = engine().await else { return };
-    let steps = [
-        "Network",
-        "Home",
-        "Bundle",
-        "Agent",
-        "Pinner",
-        "BundleRuns",
-        "AgentRuns",
-        "Pinned",
-        "Greeted",
-    ];
+    let live = Box::pin(launch(&engine, &spec("live"), &|_| {})).await.unwrap();
+    let steps: Vec<_> = live.plan.steps().collect();
+    assert!(steps.contains(&Step::Network) && steps.last() == Some(&Step::Greeted), "{steps:?}");
     for step in steps {
         let name = spec("killed").name;
         let mut child = Process::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "launcher", "--nocapture"])
-            .env(KILLED, format!("{name} {step}"))
+            .env(KILLED, format!("{name} {step:?}"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let output = std::io::BufReader::new(child.stdout.take().unwrap());
-        let reached = std::io::BufRead::lines(output).map_while(Result::ok);
-        assert!(reached.into_iter().any(|line| line.contains("reached")), "{step}");
+        let mut reached = std::io::BufRead::lines(output).map_while(Result::ok);
+        assert!(reached.any(|line| line.contains("reached")), "{step:?}");
+        // A launcher that lives is left alone.
         let found = cleanup::find(&engine, Some(&name)).await.unwrap();
-        assert_eq!(found.len(), 1, "{step}");
-        assert_eq!(found[0].state(), State::Alive, "{step}");
+        assert!(found.iter().all(|found| found.held() == Held::Live), "{step:?}");
+        assert!(!found.is_empty() || step == Step::Image, "{step:?}");
         child.kill().unwrap();
         child.wait().unwrap();
-        // What was asked for before may still be on its way.
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        for found in cleanup::find(&engine, Some(&name)).await.unwrap() {
-            assert_eq!(found.state(), State::Dead, "{step}");
-            found.remove(&engine).await.unwrap();
+        // What it asked for last may still be on its way: `cleanup` is repeated until nothing more comes.
+        let mut left = usize::MAX;
+        for _ in 0..20 {
+            let cleaned = claude_bottle(&["cleanup"]);
+            assert!(cleaned.status.success(), "{step:?}: {cleaned:?}");
+            left = cleanup::find(&engine, Some(&name)).await.unwrap().len();
+            if left == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                left = cleanup::find(&engine, Some(&name)).await.unwrap().len();
+                if left == 0 {
+                    break;
+                }
+            }
         }
-        assert_eq!(cleanup::find(&engine, Some(&name)).await.unwrap(), [], "{step}");
+        assert_eq!(left, 0, "{step:?}");
     }
+    let listed = claude_bottle(&["ls"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let row = listed.lines().find(|line| line.contains(live.bottle.name())).unwrap();
+    assert!(row.contains(&format!("process {} runs", std::process::id())), "{row}");
+    live.bottle.teardown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_somebody_else_holds_is_told_and_left_alone() {
+    let Some(engine) = engine().await else { return };
+    let name = spec("foreign").name;
+    let labels = [(label::BOTTLE, name.as_str()), (label::OWNER, "machine:boot:1:2:3")];
+    let request = bollard::models::NetworkCreateRequest {
+        name: name.clone(),
+        internal: Some(true),
+        labels: Some(labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into()),
+        ..Default::default()
+    };
+    let network = engine.docker().create_network(request).await.unwrap().id;
+    let cleaned = claude_bottle(&["cleanup", "--dry-run"]);
+    let cleaned = String::from_utf8(cleaned.stdout).unwrap();
+    assert!(cleaned.contains(&format!("left alone {name}")), "{cleaned}");
+    assert!(cleaned.contains("another machine"), "{cleaned}");
+    claude_bottle(&["cleanup"]);
+    let listed = claude_bottle(&["ls", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let rows = listed["bottles"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["name"] == name.as_str()).expect("it is still there");
+    assert_eq!(row["owner"]["state"], "undecided");
+    assert_eq!(row["networks"], serde_json::json!([network]));
+    engine.remove_network(&network).await.unwrap();
+}
+
+#[test]
+fn without_an_engine_there_is_nothing_to_list() {
+    let mut program = Process::new(env!("CARGO_BIN_EXE_claude-bottle"));
+    let listed = program.args(["ls"]).env("DOCKER_HOST", "unix:///no/such.sock").output().unwrap();
+    assert_eq!(listed.status.code(), Some(3));
+    let said = String::from_utf8(listed.stderr).unwrap();
+    assert!(said.contains("/no/such.sock does not exist"), "{said}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand.
 
+#[cfg(target_os = "linux")]
+mod bottles;
 mod canary;
 mod compare;
 mod complete;
@@ -39,6 +41,12 @@ enum Command {
     Compare(compare::Arguments),
     /// Start an agent of the manifest in a bottle, at this terminal.
     Start(start::Arguments),
+    /// List the bottles on this host's Docker engine: what they hold, their age, and who launched them.
+    #[cfg(target_os = "linux")]
+    Ls(bottles::ListArguments),
+    /// Remove what launchers that have ended left on this host's Docker engine.
+    #[cfg(target_os = "linux")]
+    Cleanup(bottles::CleanupArguments),
     /// Check that what others make, and this project relies on, still is what it was.
     Canary(canary::Arguments),
     /// Tell what this machine can run, and why not the rest.
@@ -59,6 +67,10 @@ pub fn main() -> ExitCode {
         Command::Probe(arguments) => probe::run(&arguments, color),
         Command::Compare(arguments) => compare::run(&arguments, color),
         Command::Start(arguments) => start::run(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::Ls(arguments) => bottles::list(&arguments, color),
+        #[cfg(target_os = "linux")]
+        Command::Cleanup(arguments) => bottles::clean(&arguments, color),
         Command::Canary(arguments) => canary::run(&arguments, color),
         Command::Doctor(arguments) => doctor::run(&arguments, color),
         Command::Schema(arguments) => schema::run(&arguments),

@@ -5,6 +5,7 @@
 //! | [`text`] | whatever a guest had a hand in, made harmless |
 //! | [`terminal`], [`breaches`], [`canaries`] | the closing matrix for a person |
 //! | [`summary`] | what a sandbox of another make lets out, and how to close it |
+//! | [`bottles`] | the bottles that are on an engine, and what was cleaned up |
 //! | [`explain`] | what was expected beside what was seen |
 //! | [`progress`] | what a person sees until then |
 //! | [`junit`], [`json`] | the same for machines |
@@ -16,6 +17,7 @@
 //!
 //! Everything but [`progress`] and [`mod@file`] takes data and returns text.
 
+pub mod bottles;
 pub mod breaches;
 pub mod canaries;
 pub mod compare;

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::error::{DockerError, call, missing, status};
 use super::plan::Facts;
-use crate::host::Endpoint;
+use crate::host::{Endpoint, Host};
 use crate::lab::Observation;
 
 /// How long a call may take; building the toolbox's image is the longest one.
@@ -25,6 +25,19 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Connects to the engine of this host, that which `DOCKER_HOST` names.
+    pub async fn of_host(host: &Host) -> Result<Self, DockerError> {
+        match &host.docker {
+            Ok(docker) => Self::connect(&docker.endpoint, "/proc").await,
+            Err(lack) => Err(DockerError::NoEngine(lack.to_string())),
+        }
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Connects to the engine at `endpoint` and agrees on a version of its API. `proc` is where its processes can be
     /// seen, if they can: `/proc` for an engine of this host.
     pub async fn connect(

@@ -10,6 +10,9 @@ use crate::toolbox::ToolboxError;
 /// Why the engine could not do something, or was not asked to.
 #[derive(Debug, Error)]
 pub enum DockerError {
+    /// None is to be had.
+    #[error("no Docker engine: {0}")]
+    NoEngine(String),
     /// It refused, or did not answer.
     #[error("cannot {what}")]
     Call {
@@ -34,7 +37,8 @@ pub enum DockerError {
     NoImage(String),
     /// Every subnet is in use.
     #[error(
-        "no free /28 is left in {pool}: `docker network ls --filter label=claude-bottle.bottle` lists what launches made"
+        "no free /28 is left in {pool}: `claude-bottle ls` tells which bottles hold one, and `claude-bottle cleanup` removes those whose \
+         launcher has ended"
     )]
     PoolExhausted {
         /// The pool.

@@ -1,14 +1,25 @@
 //! Who launched a bottle: enough to tell later whether that process still lives, and whether it can be told here.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+use sha2::{Digest as _, Sha256};
+
+/// The inode number of the first PID namespace, `PROC_PID_INIT_INO` (linux/proc_fs.h): from there every process is seen.
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+/// What stands for a machine that has no identity.
+const NO_MACHINE: &str = "-";
 
 /// A process of some host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
+    /// A hash of machine-id(5), which is not to be shown to others as it is.
+    machine: String,
     boot: String,
     pid_namespace: u64,
     pid: u32,
@@ -23,8 +34,14 @@ pub enum State {
     Alive,
     /// It ran here, and has ended.
     Dead,
-    /// Another boot or host, or another PID namespace: it cannot be told from here.
-    Foreign,
+    /// It ran on a machine with this one's identity, before the last boot. Copies of a machine may have one identity.
+    BeforeBoot,
+    /// It runs, or ran, in a PID namespace that cannot be looked into from here.
+    OtherNamespace,
+    /// It runs, or ran, on another machine.
+    OtherMachine,
+    /// What it is called means nothing here.
+    Unreadable,
 }
 
 impl Owner {
@@ -32,7 +49,8 @@ impl Owner {
     pub fn this() -> io::Result<Self> {
         let pid = std::process::id();
         let started = started(pid)?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { boot: boot()?, pid_namespace: pid_namespace()?, pid, started })
+        let machine = machine();
+        Ok(Self { machine, boot: boot()?, pid_namespace: pid_namespace("self")?, pid, started })
     }
 
     /// Its PID, in its own PID namespace.
@@ -42,8 +60,14 @@ impl Owner {
 
     /// What is known of it here and now.
     pub fn state(&self) -> io::Result<State> {
-        if self.boot != boot()? || self.pid_namespace != pid_namespace()? {
-            return Ok(State::Foreign);
+        if self.boot != boot()? {
+            let same = self.machine != NO_MACHINE && self.machine == machine();
+            return Ok(if same { State::BeforeBoot } else { State::OtherMachine });
+        }
+        let own = pid_namespace("self")?;
+        if self.pid_namespace != own {
+            let gone = own == FIRST_PID_NAMESPACE && is_gone(self.pid_namespace)?;
+            return Ok(if gone { State::Dead } else { State::OtherNamespace });
         }
         let lives = started(self.pid)? == Some(self.started);
         Ok(if lives { State::Alive } else { State::Dead })
@@ -52,8 +76,8 @@ impl Owner {
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { boot, pid_namespace, pid, started } = self;
-        write!(f, "{boot}:{pid_namespace}:{pid}:{started}")
+        let Self { machine, boot, pid_namespace, pid, started } = self;
+        write!(f, "{machine}:{boot}:{pid_namespace}:{pid}:{started}")
     }
 }
 
@@ -64,6 +88,7 @@ impl FromStr for Owner {
         let mut parts = text.split(':');
         let mut next = || parts.next().ok_or(());
         let owner = Self {
+            machine: next()?.to_owned(),
             boot: next()?.to_owned(),
             pid_namespace: next()?.parse().map_err(|_| ())?,
             pid: next()?.parse().map_err(|_| ())?,
@@ -73,21 +98,64 @@ impl FromStr for Owner {
     }
 }
 
+/// When this machine was booted, to the second.
+pub fn booted() -> Option<SystemTime> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.trim().parse().ok()?))
+}
+
+/// What tells this machine from others, from one boot to the next.
+fn machine() -> String {
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    // Empty, or `uninitialized`, in images that become machines.
+    let id = id.trim();
+    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return NO_MACHINE.to_owned();
+    }
+    let hash = Sha256::digest(format!("claude-bottle owner {id}"));
+    hash.iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 fn boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-fn pid_namespace() -> io::Result<u64> {
-    Ok(fs::metadata("/proc/self/ns/pid")?.ino())
+fn pid_namespace(process: &str) -> io::Result<u64> {
+    Ok(fs::metadata(format!("/proc/{process}/ns/pid"))?.ino())
+}
+
+/// Whether no process is in this PID namespace, another one than ours, any more; not, where one cannot be looked at. A number
+/// that was given to a new namespace since looks like the old one: that is told to be there.
+fn is_gone(namespace: u64) -> io::Result<bool> {
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        // The first process is in our own, and may not be looked at by just anybody.
+        let is_another = |name: &&str| name.parse::<u32>().is_ok_and(|pid| pid != 1);
+        let Some(process) = name.to_str().filter(is_another) else { continue };
+        match pid_namespace(process) {
+            Ok(found) if found == namespace => return Ok(false),
+            Ok(_) => {}
+            Err(error) if has_ended(&error) => {}
+            Err(_) => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a process ended while it was looked at.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 /// When a process started, none if there is none. A zombie has ended.
 fn started(pid: u32) -> io::Result<Option<u64>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        // It ended while it was looked at.
-        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(None),
+        Err(error) if has_ended(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
     // Its name may hold anything; fields count from the last parenthesis, where 3 is the state and 22 the start.
@@ -121,17 +189,39 @@ mod tests {
     }
 
     #[test]
-    fn of_other_hosts_and_namespaces_nothing_is_known() {
+    fn of_another_machine_nothing_is_known() {
         let this = Owner::this().unwrap();
-        let boot = Owner { boot: "another".into(), ..this.clone() };
-        assert_eq!(boot.state().unwrap(), State::Foreign);
-        let inside = Owner { pid_namespace: 1, ..this };
-        assert_eq!(inside.state().unwrap(), State::Foreign);
+        let elsewhere = Owner { boot: "another".into(), machine: "another".into(), ..this.clone() };
+        assert_eq!(elsewhere.state().unwrap(), State::OtherMachine);
+        // Machines without an identity are not all the same one.
+        let nameless = Owner { boot: "another".into(), machine: NO_MACHINE.into(), ..this };
+        assert_eq!(nameless.state().unwrap(), State::OtherMachine);
+    }
+
+    #[test]
+    fn another_boot_of_this_machine_is_known_where_the_machine_has_an_identity() {
+        let before = Owner { boot: "another".into(), ..Owner::this().unwrap() };
+        let expected =
+            if machine() == NO_MACHINE { State::OtherMachine } else { State::BeforeBoot };
+        assert_eq!(before.state().unwrap(), expected);
+        assert!(booted().unwrap() < SystemTime::now());
+    }
+
+    #[test]
+    fn a_namespace_of_processes_is_gone_with_the_last_of_them() {
+        let this = Owner::this().unwrap();
+        // Numbers of namespaces begin at `PROC_DYNAMIC_FIRST`: none ever has this one.
+        let inside = Owner { pid_namespace: 1, ..this.clone() };
+        let sees_all =
+            this.pid_namespace == FIRST_PID_NAMESPACE && nix::unistd::geteuid().is_root();
+        let expected = if sees_all { State::Dead } else { State::OtherNamespace };
+        assert_eq!(inside.state().unwrap(), expected);
+        assert!(!is_gone(this.pid_namespace).unwrap(), "this very process is in it");
     }
 
     #[test]
     fn nonsense_is_no_owner() {
-        for text in ["", "a:b:c:d", "a:1:2", "a:1:2:3:4", "a:1:-2:3"] {
+        for text in ["", "m:a:b:c:d", "m:a:1:2", "m:a:1:2:3:4", "m:a:1:-2:3", "a:1:2:3"] {
             assert_eq!(text.parse::<Owner>(), Err(()), "{text}");
         }
     }
