@@ -10,6 +10,7 @@ declare -A package=(
   [docker-registry]=docker-registry
   [dockerd]=docker.io
   [iptables]=iptables
+  [nft]=nftables
   [busybox]=busybox-static
   [xmllint]=libxml2-utils
 )

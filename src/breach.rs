@@ -53,6 +53,8 @@ pub enum Breach {
     StrayBundlePort,
     /// The agent's routes are left as the engine makes them.
     UnpinnedRoutes,
+    /// The agent's routes are pinned, and no packet filter stands beside them.
+    UnpinnedFilter,
     /// The agent's resolver is the engine's own, which hands on what it is asked.
     UnpinnedResolver,
     /// The bottle's network is an ordinary one, with routes as the engine makes them.
@@ -219,6 +221,12 @@ const ABOUT: &[About] = &[
         breach: Breach::UnpinnedRoutes,
         name: "unpinned-routes",
         title: "the agent's routes are left as the engine makes them",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::UnpinnedFilter,
+        name: "unpinned-filter",
+        title: "the agent's routes are pinned, and no packet filter stands beside them",
         knock_ons: &[],
     },
     About {

@@ -8,7 +8,7 @@
 //! | `witness` | in the lab, or beside the launcher | records every nonce that arrives |
 //! | `init` | in a bundle, as PID 1 | starts, supervises and stops the daemons |
 //! | `supervise` | in a bundle | asks the init for the daemons' states |
-//! | `pin-routes` | in a bottle's net namespace, outside of it otherwise | leaves the one route to the bundle |
+//! | `pin` | in a bottle's net namespace, outside of it otherwise | leaves the one route to the bundle, and drops all else |
 //! | `unpack` | in a bottle | unpacks a tar stream |
 //! | `say` | in a bottle | prints two words and exits with a code |
 //! | `version` | anywhere | prints the version |
@@ -34,11 +34,11 @@ mod netlink;
 #[cfg(target_os = "linux")]
 mod nftables;
 #[cfg(target_os = "linux")]
+mod pinning;
+#[cfg(target_os = "linux")]
 mod prober;
 #[cfg(target_os = "linux")]
 mod roles;
-#[cfg(target_os = "linux")]
-mod routes;
 #[cfg(target_os = "linux")]
 mod session;
 #[cfg(target_os = "linux")]

@@ -15,7 +15,7 @@ pub(crate) fn main() -> ExitCode {
         Some("hold-namespaces") => crate::prober::escape::hold_namespaces(),
         Some("prober") => crate::prober::run(),
         Some("init") => crate::init::main(&rest),
-        Some("pin-routes") => crate::routes::run(&rest),
+        Some("pin") => crate::pinning::run(&rest),
         Some("say") => say(&rest),
         // Whoever can hand over no arguments gets a session.
         Some("session") | None => crate::session::run(&rest),

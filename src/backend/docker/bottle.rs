@@ -1,17 +1,18 @@
 //! The handle to a bottle on an engine.
 
 use std::fmt;
+use std::fs::File;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt as _;
-use std::net::{IpAddr, Ipv4Addr};
 
 use super::engine::Engine;
 use super::error::{DockerError, call};
 use super::launch::{Container, Guard, create, finish, joining};
 use super::plan::{Plan, pinner_that_looks};
+use crate::backend::namespace::launcher;
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::report::text::Untrusted;
@@ -63,19 +64,24 @@ impl DockerBottle {
         Ok(Untrusted::new(log))
     }
 
-    /// Whether the agent's routes still are what they were pinned to: a restart, or a network that the agent was
-    /// connected to since, brings others. Read from outside; where `/proc` does not show them, by a container that joins
-    /// the agent's net namespace and has no capability.
+    /// Whether the agent's routes and packet filter still are what they were pinned to: a restart, or a network that the
+    /// agent was connected to since, brings others. The toolbox looks from within the agent's net namespace: as a process
+    /// of this machine where that is possible, else in a container.
     pub async fn verify(&self) -> Result<(), DockerError> {
         if !self.plan.verified {
             return Ok(());
         }
-        if let Some(seen) = self.engine.look(self.agent.pid, &self.agent.id) {
-            let wrong = wrong(&seen, self.plan.bundle_address);
-            return wrong.map_or(Ok(()), |why| Err(DockerError::Routes(Untrusted::new(why))));
-        }
         let Some(pinner) = &self.plan.pinner else { return Ok(()) };
-        let looker = joining(pinner_that_looks(pinner.clone()), &self.agent.id);
+        let looker = pinner_that_looks(pinner.clone());
+        // A few milliseconds instead of a container's start, for whoever may enter the namespace: root.
+        if nix::unistd::geteuid().is_root()
+            && let Some(net) = self.engine.net_namespace(self.agent.pid, &self.agent.id)
+        {
+            let mut arguments = looker.cmd.unwrap_or_default();
+            arguments.insert(1, "--there".to_owned());
+            return look(arguments, net).await;
+        }
+        let looker = joining(looker, &self.agent.id);
         let name = format!("{}-{:08x}", self.plan.container("looker"), rand::random::<u32>());
         let id = create(&self.engine, &name, looker).await?;
         let seen = finish(&self.engine, &id).await;
@@ -84,19 +90,14 @@ impl DockerBottle {
     }
 }
 
-/// What is not as pinned.
-fn wrong(seen: &crate::lab::Observation, bundle: Ipv4Addr) -> Option<String> {
-    let pinned = |(net, via, _): &(ipnet::IpNet, IpAddr, String)| {
-        net.addr() == IpAddr::V4(bundle) && net.prefix_len() == 32 && via.is_unspecified()
-    };
-    if let Some(route) = seen.routes.iter().find(|route| !pinned(route)) {
-        return Some(format!("there is another route: {} by {} on {}", route.0, route.1, route.2));
+/// Has the toolbox look at a net namespace of this machine.
+async fn look(arguments: Vec<String>, net: File) -> Result<(), DockerError> {
+    let looked = launcher::output(arguments, net).await;
+    let looked = looked.map_err(|error| DockerError::Looking(error.into()))?;
+    if looked.status.success() {
+        return Ok(());
     }
-    if seen.routes.is_empty() {
-        return Some("there is no route at all".to_owned());
-    }
-    let v6 = seen.addresses_v6.iter().find(|(_, interface)| interface != "lo");
-    v6.map(|(address, interface)| format!("there is IPv6: {address} on {interface}"))
+    Err(DockerError::Routes(Untrusted::new(looked.stderr)))
 }
 
 #[async_trait]

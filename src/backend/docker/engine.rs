@@ -1,6 +1,7 @@
 //! An engine: where it listens, what it can do, and what it is asked.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,14 +101,13 @@ impl Engine {
         routes.routes.into_iter().filter_map(|(net, ..)| v4(net)).collect()
     }
 
-    /// The network of a container as `/proc` shows it from outside; none where it does not: its first process is
-    /// known by the container's id in its cgroup's path.
-    pub(super) fn look(&self, pid: i64, container: &str) -> Option<Observation> {
+    /// The net namespace of a container, where this process may see it. Its first process is known by the container's id
+    /// in its cgroup's path, which is looked at once the namespace is held: by then it is that process', or nobody's.
+    pub(super) fn net_namespace(&self, pid: i64, container: &str) -> Option<File> {
         let folder = self.proc.join(pid.to_string());
+        let namespace = File::open(folder.join("ns/net")).ok()?;
         let cgroup = std::fs::read_to_string(folder.join("cgroup")).ok()?;
-        cgroup
-            .contains(container)
-            .then(|| read_net(&folder.join("net"), &["dev", "route", "if_inet6", "fib_trie"]))
+        cgroup.contains(container).then_some(namespace)
     }
 
     /// The PID of a running container's first process, as the engine's host counts.

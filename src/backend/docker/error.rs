@@ -50,9 +50,12 @@ pub enum DockerError {
     /// This process could not be told apart from others.
     #[error("cannot tell who launches the bottle")]
     Owner(#[source] std::io::Error),
-    /// The routes could not be pinned, or are not what they were pinned to.
-    #[error("the agent's routes are not pinned to its bundle: {}", .0.as_str())]
+    /// The agent could not be pinned to its bundle, or is not any more.
+    #[error("the agent is not pinned to its bundle: {}", .0.as_str().trim())]
     Routes(Untrusted),
+    /// Nobody could look whether it is.
+    #[error("cannot look whether the agent is pinned to its bundle")]
+    Looking(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The session does not answer.
     #[error("the agent does not answer{}", said(.stderr))]
     Session {

@@ -7,6 +7,7 @@ use crate::breach::Breach;
 /// The breaches that this backend can make.
 pub(super) const ALL: &[Breach] = &[
     Breach::UnpinnedRoutes,
+    Breach::UnpinnedFilter,
     Breach::UnpinnedResolver,
     Breach::OpenNetwork,
     Breach::HostNetwork,
@@ -27,6 +28,7 @@ pub(super) fn make(spec: &mut Spec, breach: Breach) {
     let holes = &mut spec.holes;
     match breach {
         Breach::UnpinnedRoutes => holes.unpinned_routes = true,
+        Breach::UnpinnedFilter => holes.unfiltered = true,
         Breach::UnpinnedResolver => holes.unpinned_resolver = true,
         Breach::OpenNetwork => (holes.open_network, holes.unpinned_routes) = (true, true),
         Breach::HostNetwork => holes.joined = Joined::Host,

@@ -70,7 +70,7 @@ pub enum Step {
     BundleRuns,
     /// The agent runs.
     AgentRuns,
-    /// The routes are pinned, and the pinner is gone.
+    /// Routes and packet filter are in place, and the pinner is gone.
     Pinned,
     /// The agent is on a second network.
     SecondNetwork,
@@ -105,7 +105,7 @@ pub struct Plan {
     pub pinner: Option<ContainerCreateBody>,
     /// A network that the agent is connected to at last: only in a bottle with that hole.
     pub second_network: Option<String>,
-    /// Whether the routes are looked at before each command.
+    /// Whether routes and packet filter are looked at before each command.
     pub verified: bool,
 }
 
@@ -408,10 +408,14 @@ impl Make<'_> {
         binds
     }
 
-    /// Pins routes.
+    /// Pins routes, and installs the packet filter.
     fn pinner(&self) -> ContainerCreateBody {
         let addresses = [self.at.agent.to_string(), self.at.bundle.to_string()];
-        let arguments = [vec!["pin-routes".to_owned()], addresses.to_vec()].concat();
+        let mut arguments = vec!["pin".to_owned()];
+        if !self.spec.holes.filtered() {
+            arguments.push("--no-filter".to_owned());
+        }
+        arguments.extend(addresses);
         ContainerCreateBody {
             image: Some(self.toolbox.to_owned()),
             // To have the capability, and not only be allowed to.
@@ -438,13 +442,10 @@ fn log(driver: &str, options: &[(&str, &str)]) -> HostConfigLogConfig {
     HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options.collect()) }
 }
 
-/// The pinner's container, made to look only: without the capability.
+/// The pinner's container, made to look only. It keeps the capability: nobody else is shown the packet filter.
 pub(super) fn pinner_that_looks(mut pinner: ContainerCreateBody) -> ContainerCreateBody {
     if let Some(arguments) = &mut pinner.cmd {
         arguments.insert(1, "--look".to_owned());
-    }
-    if let Some(host) = &mut pinner.host_config {
-        host.cap_add = None;
     }
     pinner
 }

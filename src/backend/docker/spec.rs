@@ -65,6 +65,8 @@ pub enum Joined {
 pub struct Holes {
     /// The agent's routes are left as the engine makes them.
     pub unpinned_routes: bool,
+    /// The agent's routes are pinned, and no packet filter stands beside them.
+    pub unfiltered: bool,
     /// The agent's resolver is the engine's, which forwards.
     pub unpinned_resolver: bool,
     /// The bottle's network is not an internal one.
@@ -110,6 +112,11 @@ impl Holes {
     /// namespace of somebody else: that one's routes are none of ours.
     pub fn pinned(&self) -> bool {
         !self.unpinned_routes && self.joined == Joined::Own
+    }
+
+    /// Whether a packet filter stands beside the pinned routes. One would keep in what a second network or IPv6 lets out.
+    pub fn filtered(&self) -> bool {
+        self.pinned() && !self.unfiltered && self.second_network.is_none() && !self.ipv6
     }
 
     /// Whether the routes must be as they were pinned before each command.

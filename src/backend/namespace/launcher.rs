@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -119,6 +119,30 @@ pub(super) async fn start(
     });
     thread()?.send(job).map_err(|_| StartError::NoThread)?;
     answer.await.map_err(|_| StartError::NoThread)?
+}
+
+/// Runs `toolbox ROLE …` to its end, with `input` as its standard input.
+pub(in crate::backend) async fn output(
+    arguments: Vec<String>,
+    input: File,
+) -> Result<Output, StartError> {
+    let placed = placed()?;
+    let running = tokio::task::spawn_blocking(move || {
+        let run = |placed: &Placed| {
+            let mut command = Command::new(placed.path());
+            let output = command.args(&arguments).stdin(input.try_clone()?).output()?;
+            placed.is_untried.store(false, Ordering::Relaxed);
+            Ok(output)
+        };
+        run(&placed).or_else(|refused| {
+            let failed = |source| StartError::Spawn { path: placed.path(), source };
+            match placed.instead() {
+                Some(on_disk) => run(on_disk?.as_ref()).map_err(failed),
+                None => Err(failed(refused)),
+            }
+        })
+    });
+    running.await.map_err(|_| StartError::NoThread)?
 }
 
 type Job = Box<dyn FnOnce() + Send>;

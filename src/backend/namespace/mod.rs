@@ -2,7 +2,7 @@
 
 mod arena;
 pub(super) mod helper;
-mod launcher;
+pub(in crate::backend) mod launcher;
 mod real;
 mod started;
 #[cfg(test)]

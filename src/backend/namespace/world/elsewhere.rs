@@ -100,6 +100,10 @@ impl Elsewhere {
             for stand in &mut post.stands {
                 stand.dialled_as.iter_mut().for_each(|address| *address = moved(*address));
                 stand.control_dials = moved(stand.control_dials);
+                // The agent's own wire lets no such frame out; the host is on the same segment.
+                if stand.control == net::BOTTLE {
+                    stand.control = net::HOST;
+                }
             }
         }
         if place.egress_everywhere {

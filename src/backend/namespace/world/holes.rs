@@ -105,6 +105,7 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::StrayBundlePort => world.posts.stray(),
         // Of another backend, as `ALL` says.
         Breach::UnpinnedRoutes
+        | Breach::UnpinnedFilter
         | Breach::UnpinnedResolver
         | Breach::OpenNetwork
         | Breach::HostNetwork

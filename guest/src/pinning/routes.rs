@@ -1,52 +1,12 @@
-//! Leaves one route in a net namespace: that to the bundle.
+//! The one route of a pinned net namespace: that to the bundle.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::ExitCode;
 
 use claude_bottle_protocol::helper::Route;
 
 use crate::failure::{Doing as _, Failure};
 use crate::netlink::{self, Netlink};
-
-/// `pin-routes [--look] AGENT BUNDLE`: removes every IPv4 route of the main table but the one to BUNDLE on the link,
-/// which it adds if it is missing; with `--look` it only tells whether that is so. Refuses to touch a net namespace
-/// that is not AGENT's: one that does not have that address.
-pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let (look, agent, bundle) = match words[..] {
-        ["--look", agent, bundle] => (true, agent, bundle),
-        [agent, bundle] => (false, agent, bundle),
-        // Neither is an address.
-        _ => (false, "", ""),
-    };
-    let (Ok(agent), Ok(bundle)) = (agent.parse(), bundle.parse()) else {
-        eprintln!("toolbox: pin-routes [--look] AGENT BUNDLE");
-        return ExitCode::from(2);
-    };
-    let done = check(agent).and_then(|()| if look { Ok(()) } else { pin(bundle) });
-    match done.and_then(|()| verify(bundle)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("toolbox: pin-routes: {failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The namespace must be the one that is meant.
-fn check(agent: Ipv4Addr) -> Result<(), Failure> {
-    let trie =
-        fs::read_to_string("/proc/self/net/fib_trie").doing(|| "read the addresses".into())?;
-    let leaf = format!("|-- {agent}");
-    let mut lines = trie.lines().map(str::trim);
-    while let Some(line) = lines.next() {
-        if line == leaf && lines.next() == Some("/32 host LOCAL") {
-            return Ok(());
-        }
-    }
-    Err(Failure::new(format!("{agent} is no address of this net namespace: it is left alone")))
-}
 
 fn routes() -> Result<Vec<Route>, Failure> {
     let table = fs::read_to_string("/proc/self/net/route").doing(|| "read the routes".into())?;
@@ -77,16 +37,23 @@ fn is_the_one(route: &Route, bundle: Ipv4Addr) -> bool {
     route.destination == IpAddr::V4(bundle) && route.prefix == 32 && route.via.is_none()
 }
 
-fn pin(bundle: Ipv4Addr) -> Result<(), Failure> {
+/// The interface that leads to the bundle.
+pub(super) fn interface(bundle: Ipv4Addr) -> Result<String, Failure> {
+    let routes = routes()?;
+    let near = routes.iter().find(|route| route.via.is_none() && holds(route, bundle));
+    let near = near.ok_or_else(|| Failure::new(format!("there is no route to {bundle}")))?;
+    Ok(near.interface.clone())
+}
+
+/// Leaves the one route.
+pub(super) fn pin(bundle: Ipv4Addr, interface: &str) -> Result<(), Failure> {
     let routes = routes()?;
     let index = |interface: &str| {
         nix::net::if_::if_nametoindex(interface).doing(|| format!("find {interface}"))
     };
     let mut requests = Vec::new();
     if !routes.iter().any(|route| is_the_one(route, bundle)) {
-        let near = routes.iter().find(|route| route.via.is_none() && holds(route, bundle));
-        let near = near.ok_or_else(|| Failure::new(format!("find the interface of {bundle}")))?;
-        let (destination, interface) = (IpAddr::V4(bundle), near.interface.clone());
+        let (destination, interface) = (IpAddr::V4(bundle), interface.to_owned());
         let route = Route { destination, prefix: 32, via: None, interface };
         requests.push(netlink::route(index(&route.interface)?, &route));
     }
@@ -103,10 +70,13 @@ fn holds(route: &Route, address: Ipv4Addr) -> bool {
 }
 
 /// One route, and no IPv6 beside loopback's.
-fn verify(bundle: Ipv4Addr) -> Result<(), Failure> {
+pub(super) fn verify(bundle: Ipv4Addr) -> Result<(), Failure> {
     let routes = routes()?;
     if let Some(other) = routes.iter().find(|route| !is_the_one(route, bundle)) {
-        return Err(Failure::new(format!("there is another route: {other:?}")));
+        let Route { destination, prefix, via, interface } = other;
+        let via = via.map_or_else(String::new, |via| format!(" by {via}"));
+        let why = format!("there is another route: {destination}/{prefix}{via} on {interface}");
+        return Err(Failure::new(why));
     }
     if routes.is_empty() {
         return Err(Failure::new("there is no route at all"));
