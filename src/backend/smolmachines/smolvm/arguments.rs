@@ -4,28 +4,58 @@ use ipnet::IpNet;
 
 use super::version::Version;
 
+/// What a machine is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// A pack (`.smolmachine`), by its path.
+    Pack(&'a str),
+    /// An image: the path of an archive or of a root file system, which begins with `/` or `./`; or a reference, which the
+    /// machine pulls by itself.
+    Image(&'a str),
+}
+
 /// How `machine create` makes a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create<'a> {
     /// The machine's name.
     pub name: &'a str,
-    /// The path of the pack that it is made from.
-    pub from: &'a str,
+    /// What it is made from.
+    pub from: Source<'a>,
     /// What it may reach; nothing at all where this is empty.
     pub allow: &'a [IpNet],
     /// Variables of its environment, none of them secret: an argument vector can be seen by everybody.
     pub env: &'a [(&'a str, &'a str)],
+    /// What is written down with it, for releases that can; see [`Version::has_labels`].
+    pub labels: &'a [(&'a str, &'a str)],
+    /// Whether it has a network without an allow-list: a hole.
+    pub unrestricted: bool,
+    /// Ports of the host's and ports of the machine's that these lead to: a hole.
+    pub ports: &'a [(u16, u16)],
 }
 
 /// `smolvm machine create`.
 pub fn create(version: Version, create: &Create<'_>) -> Vec<String> {
     let mut arguments = named(version, "create", create.name);
-    arguments.extend(words(["--from", create.from]));
+    arguments.extend(match create.from {
+        Source::Pack(path) => words(["--from", path]),
+        Source::Image(image) => words(["--image", image]),
+    });
     for network in create.allow {
         arguments.extend(words(["--allow-cidr", &network.to_string()]));
     }
+    if create.unrestricted {
+        arguments.push("--net".to_owned());
+    }
+    for (host, machine) in create.ports {
+        arguments.extend(words(["--port", &format!("{host}:{machine}")]));
+    }
     for (name, value) in create.env {
         arguments.extend(words(["-e", &format!("{name}={value}")]));
+    }
+    if version.has_labels() {
+        for (name, value) in create.labels {
+            arguments.extend(words(["--label", &format!("{name}={value}")]));
+        }
     }
     arguments
 }
@@ -76,9 +106,15 @@ pub fn exec(name: &str, streams: Streams, command: &[&str]) -> Vec<String> {
     arguments
 }
 
-/// `smolvm machine cp`, of one file into the machine; the local path must have no `:` in it.
-pub fn copy_in(name: &str, from: &str, to: &str) -> Vec<String> {
-    words(["machine", "cp", from, &format!("{name}:{to}")]).collect()
+/// `smolvm machine cp`, of one file into the machine, with these permission bits where the release can set them; without,
+/// they are 0644. The local path must have no `:` in it.
+pub fn copy_in(version: Version, name: &str, from: &str, to: &str, mode: u32) -> Vec<String> {
+    let mut arguments: Vec<_> = words(["machine", "cp"]).collect();
+    if version.copies_modes() {
+        arguments.extend(words(["--mode", &format!("{mode:04o}")]));
+    }
+    arguments.extend(words([from, &format!("{name}:{to}")]));
+    arguments
 }
 
 /// `smolvm pack create`, of an image.
@@ -110,22 +146,32 @@ mod tests {
         let allow = ["10.0.0.5/32".parse().unwrap()];
         let made = Create {
             name: "b1",
-            from: "/packs/p.smolmachine",
+            from: Source::Pack("/packs/p.smolmachine"),
             allow: &allow,
             env: &[("HTTPS_PROXY", "http://10.0.0.5:8888")],
+            labels: &[("claude-bottle.bottle", "b1")],
+            unrestricted: false,
+            ports: &[],
         };
-        let closed = Create { allow: &[], env: &[], ..made.clone() };
+        let closed = Create { allow: &[], env: &[], labels: &[], ..made.clone() };
+        let open = Create {
+            from: Source::Image("/images/i.tar"),
+            unrestricted: true,
+            ports: &[(18080, 8080)],
+            ..closed.clone()
+        };
         let mut golden = String::new();
         for version in [Version::new(0, 8, 0), Version::new(1, 4, 0), Version::new(1, 32, 2)] {
             writeln!(golden, "# {version}").unwrap();
             for arguments in [
                 create(version, &made),
                 create(version, &closed),
+                create(version, &open),
                 start("b1"),
                 exec("b1", Streams::Collected, &["/bin/true", "-x"]),
                 exec("b1", Streams::Streamed, &["/toolbox", "session"]),
                 exec("b1", Streams::Terminal, &["claude"]),
-                copy_in("b1", "/tmp/toolbox", "/toolbox"),
+                copy_in(version, "b1", "/tmp/toolbox", "/toolbox", 0o755),
                 stop("b1"),
                 delete(version, "b1"),
                 list(),

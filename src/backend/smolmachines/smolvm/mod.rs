@@ -2,4 +2,8 @@
 
 pub mod arguments;
 pub mod reply;
+pub mod run;
+pub mod verbs;
 pub mod version;
+
+pub use self::verbs::{Smolvm, SmolvmError};

@@ -1,5 +1,7 @@
 //! What smolvm answers: its machines, and whether an exit code is the guest's or its own.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -16,6 +18,12 @@ pub struct Machine {
     /// Its allow-list, where the release tells (1.32 does, 1.9 does not).
     #[serde(default)]
     pub allowed_cidrs: Option<Vec<String>>,
+    /// What was written down with it, where the release has labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The process that it runs in, as its host counts; an old number where it was killed.
+    #[serde(default)]
+    pub pid: Option<u32>,
 }
 
 /// The answer is not what `machine ls --json` prints.
@@ -71,12 +79,14 @@ mod tests {
     #[test]
     fn machines_of_every_release_are_read() {
         let json = br#"[{"name":"m1","state":"running","pid":7,"image":null,"network":true,
-            "allowed_cidrs":["10.0.0.5/32"],"cuda":false},{"name":"m2","state":"frozen"}]"#;
+            "labels":{},"allowed_cidrs":["10.0.0.5/32"],"cuda":false},{"name":"m2","state":"frozen"}]"#;
         let machine = |name: &str, state: &str, network, allowed: Option<&[&str]>| Machine {
             name: name.to_owned(),
             state: state.to_owned(),
             network,
             allowed_cidrs: allowed.map(|all| all.iter().map(ToString::to_string).collect()),
+            labels: BTreeMap::new(),
+            pid: (name == "m1").then_some(7),
         };
         assert_eq!(
             machines(json).unwrap(),

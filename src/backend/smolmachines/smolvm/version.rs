@@ -40,6 +40,14 @@ impl Version {
     const NAMES_BY_FLAG: Self = Self::new(1, 0, 2);
     /// The first in which `machine create --from` keeps `--allow-cidr`.
     pub const KEEPS_ALLOW_LIST: Self = Self::new(1, 8, 0);
+    /// The first that is known to have `machine create --label`; 1.4.0 has not.
+    const HAS_LABELS: Self = Self::new(1, 8, 0);
+    /// The first with `machine cp --mode`.
+    const COPIES_MODES: Self = Self::new(1, 9, 0);
+    /// The first whose `machine create --image` takes an archive.
+    pub const TAKES_ARCHIVES: Self = Self::new(1, 1, 0);
+    /// The first that is known to pack the archive of an image; 1.9 takes the path for a reference and asks a registry.
+    pub const PACKS_ARCHIVES: Self = Self::new(1, 32, 0);
 
     /// Such a version.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
@@ -54,6 +62,26 @@ impl Version {
     /// Whether a machine from a pack has the allow-list that it is created with.
     pub fn keeps_allow_list(self) -> bool {
         self >= Self::KEEPS_ALLOW_LIST
+    }
+
+    /// Whether `machine create` takes `--label`.
+    pub fn has_labels(self) -> bool {
+        self >= Self::HAS_LABELS
+    }
+
+    /// Whether `machine cp` takes `--mode`.
+    pub fn copies_modes(self) -> bool {
+        self >= Self::COPIES_MODES
+    }
+
+    /// Whether `machine create --image` takes an archive of an image.
+    pub fn takes_archives(self) -> bool {
+        self >= Self::TAKES_ARCHIVES
+    }
+
+    /// Whether `pack create` takes an archive of an image.
+    pub fn packs_archives(self) -> bool {
+        self >= Self::PACKS_ARCHIVES
     }
 
     /// Refuses a version that drops the allow-list, unless `unenforced` says that this is wanted.
