@@ -1,8 +1,9 @@
-//! Builds the guest toolbox, a static Linux program, and hands its path to the library for embedding.
+//! Builds the guest programs, the toolbox and the gateway, static ones for Linux, and hands their paths to the library for
+//! embedding.
 //!
 //! The guest has its own target folder, shared by every profile of the host, so that it is built once. On a host
-//! that is not Linux, or with `CLAUDE_BOTTLE_TOOLBOX=PATH`, nothing is built here: the library then takes the
-//! toolbox from that path when a bottle is launched.
+//! that is not Linux nothing is built here: the library then takes the programs from `CLAUDE_BOTTLE_TOOLBOX=PATH` and
+//! `CLAUDE_BOTTLE_GATEWAY=PATH` when a bottle is launched.
 
 use std::env;
 use std::ffi::OsString;
@@ -48,10 +49,13 @@ const SCRUBBED: &[&str] = &[
 const SCRUBBED_BEGINNINGS: &[&str] =
     &["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_", "CARGO_PROFILE_", "DEP_"];
 
+/// The guest programs: package and binary.
+const PROGRAMS: &[(&str, &str)] =
+    &[("claude-bottle-guest", "toolbox"), ("claude-bottle-gateway", "gateway")];
+
 fn main() -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=CLAUDE_BOTTLE_TOOLBOX");
-    println!("cargo::rustc-check-cfg=cfg(embedded_toolbox)");
+    println!("cargo::rustc-check-cfg=cfg(embedded_guest)");
 
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -65,20 +69,29 @@ fn main() -> anyhow::Result<()> {
     for watched in ["guest", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
-    let toolbox = build_toolbox(&root)?;
-    println!("cargo::rustc-env=CLAUDE_BOTTLE_EMBEDDED_TOOLBOX={}", toolbox.display());
-    println!("cargo::rustc-cfg=embedded_toolbox");
+    let built = build_guest(&root)?;
+    for (_, program) in PROGRAMS {
+        let path = built.join(program);
+        println!(
+            "cargo::rustc-env=CLAUDE_BOTTLE_EMBEDDED_{}={}",
+            program.to_uppercase(),
+            path.display()
+        );
+    }
+    println!("cargo::rustc-cfg=embedded_guest");
     Ok(())
 }
 
-fn build_toolbox(root: &Path) -> anyhow::Result<PathBuf> {
+/// Builds [`PROGRAMS`]; the folder that they are in then.
+fn build_guest(root: &Path) -> anyhow::Result<PathBuf> {
     let target = env::var("TARGET")?;
     let target_dir = guest_target_dir()?;
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut inner = Command::new(cargo);
     inner
         .current_dir(root)
-        .args(["build", "--package", "claude-bottle-guest", "--bin", "toolbox"])
+        .arg("build")
+        .args(PROGRAMS.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]))
         .args(["--profile", "guest", "--locked", "--target", &target])
         .arg("--target-dir")
         .arg(&target_dir);
@@ -96,11 +109,11 @@ fn build_toolbox(root: &Path) -> anyhow::Result<PathBuf> {
     let output = inner.output()?;
     anyhow::ensure!(
         output.status.success(),
-        "the guest toolbox does not build (cargo: {}):\n{}",
+        "the guest programs do not build (cargo: {}):\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(target_dir.join(target).join("guest").join("toolbox"))
+    Ok(target_dir.join(target).join("guest"))
 }
 
 /// `target/toolbox`, found from `OUT_DIR` (`target/[TRIPLE/]PROFILE/build/PACKAGE-HASH/out`): the only variable

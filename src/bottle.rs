@@ -65,6 +65,11 @@ pub trait Bottle: Send + Sync {
         copy::cp_in(self, from, to).await
     }
 
+    /// What a person should know of it once it is gone, a line each: what was refused to it, say. Harmless to print.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Removes the bottle and everything that was made for it.
     async fn teardown(&self) -> Result<(), TeardownError>;
 }

@@ -172,6 +172,13 @@ pub(crate) fn push_visible(text: &mut String, character: char) {
     }
 }
 
+/// A text as one line that steers no terminal.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    text.chars().for_each(|character| push_visible(&mut shown, character));
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

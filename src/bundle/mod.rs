@@ -2,6 +2,8 @@
 //!
 //! | module | what it knows |
 //! |---|---|
+//! | [`gateway`] | our own forward proxy: its configuration, its log |
 //! | [`pipelock`] | what may leave, and the configuration that says so |
 
+pub mod gateway;
 pub mod pipelock;

@@ -65,7 +65,11 @@ const EXAMPLES: &str = "\
 Exits as the command does: with its code, or with 128 and the number of the signal that killed it. 125: the bottle could not \
 be launched; 126, 127: the command could not be executed, is not there; 2: wrong usage or a wrong manifest.
 
+The command's one way out is a proxy, which HTTP_PROXY and its like name, and which lets through what the manifest allows. What it \
+refused is told at the end, on standard error.
+
 Examples:
+  claude-bottle start reviewer                  at work, with what the manifest lets it reach
   claude-bottle start reviewer --dry-run        what would be done
   claude-bottle start reviewer --offline        in a bottle without a way out
   claude-bottle start reviewer --offline -- sh  a shell in the same bottle";
@@ -95,13 +99,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         };
         print::out(&told)?;
         return Ok(ExitCode::SUCCESS);
-    }
-    if !plan.egress.is_empty() {
-        anyhow::bail!(
-            "this build has no gateway yet, so that nothing of what {} may reach could be reached; \
-             --offline starts it without",
-            plan.agent
-        );
     }
     if let Some(why) = backend::lacking(&Host::detect(), &arguments.backend) {
         print::err(&format!("error: {why}"));
@@ -178,6 +175,9 @@ async fn started(backend: &dyn Backend, plan: &Plan, command: Command) -> u8 {
     };
     if let Err(error) = bottle.teardown().await {
         print::err(&format!("error: {error}"));
+    }
+    for remark in bottle.remarks() {
+        print::err(&remark);
     }
     code
 }

@@ -66,8 +66,8 @@ pub struct Outline {
     pub bundle: IpAddr,
     /// What the command runs in.
     pub runtime: &'static str,
-    /// Whether the bundle's daemons are run.
-    pub runs_daemons: bool,
+    /// The daemons that are run in the bundle.
+    pub runs: Vec<&'static str>,
     /// What is done, in order.
     pub steps: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Outline, Plan, Value};
-use crate::nearest::push_visible;
+use crate::nearest::visible;
 
 /// Everything, as JSON.
 pub fn json(plan: &Plan, outline: &Outline) -> String {
@@ -28,8 +28,7 @@ pub fn render(plan: &Plan, outline: &Outline) -> String {
     line("agent", &format!("{agent}, in a bottle {bottle}"));
     line("runtime", outline.runtime);
     line("network", &format!("{} reaches {} and nothing else", outline.bottle, outline.bundle));
-    let not_run = if outline.runs_daemons { "" } else { " (this backend runs none)" };
-    line("daemons", &format!("{}{not_run}", daemons.join(", ")));
+    line("daemons", &told_daemons(daemons, &outline.runs));
     if egress.is_empty() {
         line("egress", "nothing may be reached");
     }
@@ -67,8 +66,14 @@ pub fn render(plan: &Plan, outline: &Outline) -> String {
     text
 }
 
-fn visible(text: &str) -> String {
-    let mut shown = String::new();
-    text.chars().for_each(|character| push_visible(&mut shown, character));
-    shown
+/// The daemons that are wanted, and which are run where that is something else.
+fn told_daemons(wanted: &[String], runs: &[&str]) -> String {
+    let all = wanted.join(", ");
+    if wanted == runs {
+        return all;
+    }
+    match runs {
+        [] => format!("{all} (none of them is run)"),
+        runs => format!("{all} (what is run is {})", runs.join(", ")),
+    }
 }

@@ -8,4 +8,5 @@ mod build;
 mod dry_run;
 mod person;
 mod project;
+mod way_out;
 mod work;

@@ -1,6 +1,8 @@
 //! The head of a request, read more strictly than RFC 9112 asks for: whatever two readers might take for two things is
 //! refused, so that no server sees another request than the one that was judged.
 
+use claude_bottle_protocol::gateway::Weakness;
+
 use crate::host::{self, Host};
 use crate::refusal::Refusal;
 
@@ -27,7 +29,11 @@ pub(crate) fn end(bytes: &[u8]) -> Option<usize> {
 
 /// Reads a whole head. `within` is the destination of the tunnel that it was sent through, if any: then its target has to be
 /// a path.
-pub(crate) fn parse(bytes: &[u8], within: Option<&(Host, u16)>) -> Result<Head, Refusal> {
+pub(crate) fn parse(
+    bytes: &[u8],
+    within: Option<&(Host, u16)>,
+    weakness: Option<Weakness>,
+) -> Result<Head, Refusal> {
     check_bytes(bytes)?;
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -44,7 +50,12 @@ pub(crate) fn parse(bytes: &[u8], within: Option<&(Host, u16)>) -> Result<Head, 
         Some(_) => return Err(Refusal::Tunnel("neither TLS nor a plain request")),
         None => destination(method, target)?,
     };
-    check_fields(request.headers, method, &host, port)?;
+    if weakness != Some(Weakness::ForwardRaw) {
+        check_body(request.headers, method)?;
+    }
+    if weakness != Some(Weakness::NoHostCheck) {
+        check_host(request.headers, method, &host, port)?;
+    }
     Ok(Head { method: method.to_owned(), host, port })
 }
 
@@ -80,16 +91,13 @@ fn destination(method: &str, target: &str) -> Result<(Host, u16), Refusal> {
     host::authority(authority, Some(80)).ok_or(wrong)
 }
 
-fn check_fields(
-    fields: &[httparse::Header<'_>],
-    method: &str,
-    host: &Host,
-    port: u16,
-) -> Result<(), Refusal> {
-    let all = |name: &str| {
-        fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).collect::<Vec<_>>()
-    };
-    let (lengths, codings) = (all("content-length"), all("transfer-encoding"));
+fn all<'h>(fields: &'h [httparse::Header<'h>], name: &str) -> Vec<&'h httparse::Header<'h>> {
+    fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).collect()
+}
+
+/// Whether everybody sees the same end of the body.
+fn check_body(fields: &[httparse::Header<'_>], method: &str) -> Result<(), Refusal> {
+    let (lengths, codings) = (all(fields, "content-length"), all(fields, "transfer-encoding"));
     if lengths.len() + codings.len() > 1 {
         return Err(Refusal::Malformed("more than one length of the body"));
     }
@@ -105,7 +113,17 @@ fn check_fields(
     if method == "CONNECT" && lengths.len() + codings.len() > 0 {
         return Err(Refusal::Malformed("CONNECT with a body"));
     }
-    let [named] = all("host")[..] else {
+    Ok(())
+}
+
+/// Whether `Host` is the destination.
+fn check_host(
+    fields: &[httparse::Header<'_>],
+    method: &str,
+    host: &Host,
+    port: u16,
+) -> Result<(), Refusal> {
+    let [named] = all(fields, "host")[..] else {
         return Err(Refusal::Malformed("not one Host"));
     };
     let default = if method == "CONNECT" { port } else { 80 };
@@ -122,7 +140,7 @@ mod tests {
     use super::*;
 
     fn read(head: &str) -> Result<String, Refusal> {
-        parse(head.as_bytes(), None)
+        parse(head.as_bytes(), None, None)
             .map(|head| format!("{} {} {}", head.method, head.host, head.port))
     }
 
@@ -190,7 +208,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes, None);
+            let _ = parse(&bytes, None, None);
         }
     }
 }

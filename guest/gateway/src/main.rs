@@ -3,6 +3,9 @@
 //! `gateway [--config FILE] [--until-eof]` reads [`Config`] (from `/etc/gateway.json` without the option), takes over an
 //! inherited listening socket (`LISTEN_FDS=1`, descriptor 3) or listens itself, writes a line `listening on …` and then one
 //! JSON line per decision. It ends on SIGTERM and SIGINT, and with `--until-eof` at the end of its standard input.
+//!
+//! A lab that shows how the probes of a gateway fail makes it overlook something (`--weakness NAME`); it then says so on
+//! standard error.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +14,7 @@ mod forward;
 mod head;
 mod hello;
 mod host;
+mod limits;
 mod log;
 mod refusal;
 mod rules;
@@ -21,7 +25,7 @@ mod upstream;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use claude_bottle_protocol::gateway::Config;
+use claude_bottle_protocol::gateway::{Config, Weakness};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,15 +46,23 @@ fn main() -> ExitCode {
 struct Options {
     config: String,
     until_eof: bool,
+    weakness: Option<Weakness>,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { config: "/etc/gateway.json".into(), until_eof: false };
+    let config = "/etc/gateway.json".into();
+    let mut options = Options { config, until_eof: false, weakness: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--config" => options.config = arguments.next().ok_or("--config wants a file")?,
             "--until-eof" => options.until_eof = true,
+            "--weakness" => {
+                let name = arguments.next().ok_or("--weakness wants a name")?;
+                let mut all = Weakness::ALL.iter().copied();
+                let weakness = all.find(|weakness| weakness.as_str() == name);
+                options.weakness = Some(weakness.ok_or(format!("no weakness is called {name}"))?);
+            }
             _ => return Err("usage: gateway [--config FILE] [--until-eof]".into()),
         }
     }
@@ -68,7 +80,11 @@ fn read_config(path: &str) -> Result<Config, String> {
 
 fn run() -> Result<(), String> {
     let options = options()?;
-    let config = read_config(&options.config)?;
+    let mut config = read_config(&options.config)?;
+    if let Some(weakness) = options.weakness {
+        eprintln!("gateway: weakened on purpose ({})", weakness.as_str());
+    }
+    limits::make_room(&mut config.limits);
     let rules = rules::Rules::parse(&config.allow).map_err(|error| error.to_string())?;
     let inherited =
         listenfd::ListenFd::from_env().take_tcp_listener(0).map_err(|error| error.to_string())?;
@@ -86,8 +102,10 @@ fn run() -> Result<(), String> {
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
         let listener = TcpListener::from_std(listener).map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let upstream = upstream::Upstream::new(&config, rules)?;
-        let gateway = Rc::new(serve::Gateway { upstream, limits: config.limits.clone() });
+        let Options { weakness, .. } = options;
+        let upstream = upstream::Upstream::new(&config, rules, weakness)?;
+        let limits = config.limits.clone();
+        let gateway = Rc::new(serve::Gateway { upstream, limits, weakness });
         println!("listening on {address}");
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;

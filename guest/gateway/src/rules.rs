@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use claude_bottle_protocol::gateway::Weakness;
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -33,7 +34,10 @@ struct Rule {
 
 /// All rules.
 #[derive(Debug, Default)]
-pub(crate) struct Rules(Vec<Rule>);
+pub(crate) struct Rules {
+    rules: Vec<Rule>,
+    weakness: Option<Weakness>,
+}
 
 /// Why a destination is none of the list's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +51,24 @@ pub(crate) enum Denied {
 impl Rules {
     /// Reads a list.
     pub(crate) fn parse(entries: &[String]) -> Result<Self, NoRule> {
-        entries.iter().map(|entry| rule(entry)).collect::<Result<_, _>>().map(Self)
+        let rules = entries.iter().map(|entry| rule(entry)).collect::<Result<_, _>>()?;
+        Ok(Self { rules, weakness: None })
+    }
+
+    /// The same list, read with a weakness: only in a lab.
+    pub(crate) fn weakened(self, weakness: Option<Weakness>) -> Self {
+        Self { weakness, ..self }
     }
 
     /// The rule that lets a destination through.
     pub(crate) fn judge(&self, host: &Host, port: u16) -> Result<&str, Denied> {
+        if self.weakness == Some(Weakness::AllowAll) {
+            return Ok("*");
+        }
+        let any_port = self.weakness == Some(Weakness::AnyPort);
         let mut denied = Denied::Host;
-        for rule in self.0.iter().filter(|rule| rule.what.matches(host)) {
-            if rule.has_port(port) {
+        for rule in self.rules.iter().filter(|rule| self.matches(rule, host)) {
+            if any_port || rule.has_port(port) {
                 return Ok(&rule.text);
             }
             denied = Denied::Port;
@@ -65,7 +79,7 @@ impl Rules {
     /// Whether an address that is not the internet's may be dialled: a rule has to name it, or a network within its range.
     /// `0.0.0.0/0` names the internet.
     pub(crate) fn names_internal(&self, ip: IpAddr, port: u16) -> bool {
-        self.0.iter().any(|rule| match &rule.what {
+        self.rules.iter().any(|rule| match &rule.what {
             What::Net(net) => {
                 net.contains(&ip) && address::is_within_internal(net) && rule.has_port(port)
             }
@@ -75,8 +89,24 @@ impl Rules {
 
     /// Whether a rule names this very port for this host, so that something else than TLS may be spoken there.
     pub(crate) fn is_opaque(&self, host: &Host, port: u16) -> bool {
-        !DEFAULT_PORTS.contains(&port)
-            && self.0.iter().any(|rule| rule.port == Some(port) && rule.what.matches(host))
+        if DEFAULT_PORTS.contains(&port) {
+            return false;
+        }
+        matches!(self.weakness, Some(Weakness::AllowAll | Weakness::AnyPort))
+            || self.rules.iter().any(|rule| rule.port == Some(port) && rule.what.matches(host))
+    }
+
+    fn matches(&self, rule: &Rule, host: &Host) -> bool {
+        rule.what.matches(host)
+            || match (self.weakness, &rule.what, host) {
+                (Some(Weakness::ApexMatchesAll), What::Below(name), Host::Name(host)) => {
+                    name == host
+                }
+                (Some(Weakness::SuffixMatches), What::Name(name), Host::Name(host)) => {
+                    host.ends_with(name.as_str())
+                }
+                _ => false,
+            }
     }
 }
 

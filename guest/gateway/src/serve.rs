@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claude_bottle_protocol::gateway::Limits;
+use claude_bottle_protocol::gateway::{Limits, Weakness};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
@@ -26,6 +26,8 @@ const UNDECIDED: usize = 256;
 pub(crate) struct Gateway {
     pub(crate) upstream: Upstream,
     pub(crate) limits: Limits,
+    /// What it overlooks: nothing, but in a lab.
+    pub(crate) weakness: Option<Weakness>,
 }
 
 /// Accepts clients for ever; call within a `LocalSet`.
@@ -93,7 +95,9 @@ async fn serve(
     };
     let asked = match read.await {
         Ok(None) => return Ok(()),
-        Ok(Some(end)) => head::parse(&bytes[..end], None).map(|asked| (asked, end)),
+        Ok(Some(end)) => {
+            head::parse(&bytes[..end], None, gateway.weakness).map(|asked| (asked, end))
+        }
         Err(refusal) => Err(refusal),
     };
     let (asked, end) = asked.inspect_err(|refusal| decide(client, None, None, Some(refusal)))?;
@@ -106,9 +110,13 @@ async fn serve(
         let server = gateway.upstream.dial(&cleared).await.inspect_err(tell)?;
         decide(client, Some(&asked), Some(&cleared), None);
         bytes.extend(rest);
+        if gateway.weakness == Some(Weakness::ForwardRaw) {
+            tunnel::relay(stream, bytes, server, gateway.idle()).await;
+            return Ok(());
+        }
         return forward::one(stream, bytes, server, gateway.idle()).await;
     }
-    if cleared.is_opaque {
+    if cleared.is_opaque || gateway.weakness == Some(Weakness::NoSniCheck) {
         let server = gateway.upstream.dial(&cleared).await.inspect_err(tell)?;
         decide(client, Some(&asked), Some(&cleared), None);
         if stream.write_all(tunnel::ESTABLISHED).await.is_ok() {
@@ -136,7 +144,7 @@ async fn established(
     cleared: &Cleared,
 ) -> Result<(), Refusal> {
     let patience = Duration::from_millis(gateway.limits.head_ms);
-    let is_plain = timeout(patience, said(stream, &mut first, asked))
+    let is_plain = timeout(patience, said(gateway, stream, &mut first, asked))
         .await
         .map_err(|_| Refusal::TooSlow)??;
     let server = gateway.upstream.dial(cleared).await?;
@@ -149,12 +157,18 @@ async fn established(
 }
 
 /// Reads what a tunnel begins with: TLS for the destination, or on port 80 a plain request to it (then true).
-async fn said(stream: &mut TcpStream, first: &mut Vec<u8>, asked: &Head) -> Result<bool, Refusal> {
+async fn said(
+    gateway: &Gateway,
+    stream: &mut TcpStream,
+    first: &mut Vec<u8>,
+    asked: &Head,
+) -> Result<bool, Refusal> {
     loop {
         if !first.is_empty() && asked.port == 80 && !hello::is_tls(first) {
             if let Some(end) = head::end(first) {
                 let within: (Host, u16) = (asked.host.clone(), asked.port);
-                return head::parse(&first[..end], Some(&within)).map(|_| true);
+                let read = head::parse(&first[..end], Some(&within), gateway.weakness);
+                return read.map(|_| true);
             }
             if first.len() >= head::LONGEST {
                 return Err(Refusal::Malformed("the head is too long"));

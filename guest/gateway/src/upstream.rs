@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use claude_bottle_protocol::gateway::Config;
+use claude_bottle_protocol::gateway::{Config, Weakness};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -20,6 +20,7 @@ pub(crate) struct Upstream {
     rules: Rules,
     resolver: TokioResolver,
     patience: Duration,
+    weakness: Option<Weakness>,
 }
 
 /// Addresses that may be dialled.
@@ -34,8 +35,12 @@ pub(crate) struct Cleared {
 }
 
 impl Upstream {
-    /// As `config` says.
-    pub(crate) fn new(config: &Config, rules: Rules) -> Result<Self, String> {
+    /// As `config` says, but for what `weakness` overlooks.
+    pub(crate) fn new(
+        config: &Config,
+        rules: Rules,
+        weakness: Option<Weakness>,
+    ) -> Result<Self, String> {
         let mut builder = match config.resolver {
             None => TokioResolver::builder_tokio().map_err(|error| error.to_string())?,
             Some(server) => {
@@ -54,7 +59,7 @@ impl Upstream {
             options.use_hosts_file = ResolveHosts::Never;
         }
         let resolver = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { rules, resolver, patience })
+        Ok(Self { rules: rules.weakened(weakness), resolver, patience, weakness })
     }
 
     /// Judges a destination. Where one address of a name is not the internet's, and no rule names that address, all are
@@ -68,13 +73,19 @@ impl Upstream {
             Host::Ip(ip) => vec![*ip],
             Host::Name(name) => self.resolve(name).await?,
         };
-        for ip in &addresses {
+        for ip in addresses.iter().filter(|_| self.weakness != Some(Weakness::NoAddressCheck)) {
             if let Some(what) = address::internal(*ip)
                 && !self.rules.names_internal(ip.to_canonical(), port)
             {
                 return Err(Refusal::Internal(what));
             }
         }
+        let addresses = match host {
+            Host::Name(name) if self.weakness == Some(Weakness::ResolveTwice) => {
+                self.resolve(name).await?
+            }
+            _ => addresses,
+        };
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
         Ok(Cleared {
             addresses,

@@ -42,6 +42,61 @@ impl Default for Limits {
     }
 }
 
+/// What a gateway can be made to overlook, so that the probes of it are seen to fail. It is an argument of the program
+/// (`--weakness NAME`), which only a lab's launcher gives: no configuration can name one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weakness {
+    /// Every host is let through, at every port.
+    AllowAll,
+    /// A host that a rule names is let through at every port, and anything may be spoken there.
+    AnyPort,
+    /// A rule for the names below one is taken for that name itself as well.
+    ApexMatchesAll,
+    /// A rule is taken for every name that ends as it does, wherever a label begins.
+    SuffixMatches,
+    /// What a tunnel begins with is not looked at.
+    NoSniCheck,
+    /// `Host` may name another host than the destination.
+    NoHostCheck,
+    /// A name may lead to an address that is not the internet's.
+    NoAddressCheck,
+    /// A name is resolved anew to be dialled, after its addresses were checked.
+    ResolveTwice,
+    /// What follows a request is sent on behind it.
+    ForwardRaw,
+}
+
+impl Weakness {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::AllowAll,
+        Self::AnyPort,
+        Self::ApexMatchesAll,
+        Self::SuffixMatches,
+        Self::NoSniCheck,
+        Self::NoHostCheck,
+        Self::NoAddressCheck,
+        Self::ResolveTwice,
+        Self::ForwardRaw,
+    ];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowAll => "allow-all",
+            Self::AnyPort => "any-port",
+            Self::ApexMatchesAll => "apex-matches-all",
+            Self::SuffixMatches => "suffix-matches",
+            Self::NoSniCheck => "no-sni-check",
+            Self::NoHostCheck => "no-host-check",
+            Self::NoAddressCheck => "no-address-check",
+            Self::ResolveTwice => "resolve-twice",
+            Self::ForwardRaw => "forward-raw",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +109,12 @@ mod tests {
             serde_json::from_str::<Config>(r#"{"allow": [], "weakness": "allow-all"}"#).is_err()
         );
         assert!(serde_json::from_str::<Config>("{}").is_err());
+    }
+
+    #[test]
+    fn a_weakness_is_written_as_it_is_called() {
+        for weakness in Weakness::ALL {
+            assert_eq!(serde_json::to_value(weakness).unwrap(), weakness.as_str());
+        }
     }
 }

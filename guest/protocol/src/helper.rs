@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::Weakness;
 use crate::prober::SocketFile;
 use crate::witness::{Listener, Transport, UnixListener};
 
@@ -203,6 +204,21 @@ pub struct Forwarder {
     pub asks: SocketAddr,
 }
 
+/// The bottle's forward proxy: its listening socket is of one net namespace, and it dials from another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// The net namespace that it listens in.
+    pub listens_in: String,
+    /// Where it listens.
+    pub listens_on: SocketAddr,
+    /// The net namespace that it resolves names and dials from.
+    pub dials_from: String,
+    /// What it is made to overlook: nothing, but under a breach.
+    #[serde(default)]
+    pub weakness: Option<Weakness>,
+}
+
 /// A folder or file of the host, shown inside a bottle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -235,6 +251,9 @@ pub enum Process {
     Bottle(Bottle),
     /// A resolver that forwards. It writes one byte to its standard output when it listens.
     Forwarder(Forwarder),
+    /// The gateway. Two descriptors follow the standard streams: the program, and its configuration. It writes a line to its
+    /// standard output when it listens.
+    Gateway(Gateway),
     /// A program of the host's. Only a privileged helper starts one.
     Program(Program),
 }

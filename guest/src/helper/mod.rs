@@ -11,6 +11,7 @@
 
 mod bottle;
 mod cgroups;
+mod gateway;
 mod identity;
 mod lab;
 mod listening;

@@ -26,7 +26,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::lab::{self, Made};
-use super::{bottle, control, listening, program};
+use super::{bottle, control, gateway, listening, program};
 use crate::failure::{Doing as _, Failure};
 use crate::forwarder::Sockets;
 use crate::nftables;
@@ -179,6 +179,8 @@ impl Server {
         process: Process,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), Failure> {
+        let mut descriptors = descriptors;
+        let more = descriptors.split_off(descriptors.len().min(3));
         let streams = three(descriptors)?;
         let pid = match process {
             Process::Prober { net } => {
@@ -228,6 +230,16 @@ impl Server {
                         Ok(sockets) => crate::forwarder::serve(sockets, asks),
                         Err(failure) => run_role(Err(failure), || ExitCode::FAILURE),
                     }
+                })
+            }
+            Process::Gateway(wanted) => {
+                let [program, config] = two(more)?;
+                let (here, there) = (self.net(&wanted.listens_in)?, self.net(&wanted.dials_from)?);
+                let listener = gateway::listening(&wanted, here)?;
+                fork::run(move || {
+                    let run = enter(there.as_ref())
+                        .and_then(|()| gateway::run(&wanted, streams, listener, program, config));
+                    run_role(run.map(|never| match never {}), || ExitCode::FAILURE)
                 })
             }
             Process::Program(program) => {
@@ -344,7 +356,17 @@ fn three(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; 3], Failure> {
     })
 }
 
-fn enter(net: Option<&OwnedFd>) -> Result<(), Failure> {
+/// The descriptors that follow the standard streams of a gateway.
+fn two(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; 2], Failure> {
+    descriptors.try_into().map_err(|got: Vec<_>| {
+        Failure::new(format!(
+            "start the gateway: its program and configuration are needed, {} came",
+            got.len()
+        ))
+    })
+}
+
+pub(super) fn enter(net: Option<&OwnedFd>) -> Result<(), Failure> {
     let Some(net) = net else { return Ok(()) };
     setns(net.as_fd(), CloneFlags::CLONE_NEWNET).doing(|| "enter a net namespace".into())
 }

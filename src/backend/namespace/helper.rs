@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claude_bottle_protocol::helper::{Lab, MAX_MESSAGE, Process, Reply, Request};
+use claude_bottle_protocol::helper::{Gateway, Lab, MAX_MESSAGE, Process, Reply, Request};
 use claude_bottle_protocol::prober::SocketFile;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown,
@@ -290,6 +290,19 @@ impl Talk<'_> {
     ) -> Result<Started, HelperError> {
         let (started, streams) = streams(self.helper.next.fetch_add(1, Ordering::Relaxed))?;
         self.helper.send(&Request::Start { id: started.id, process }, &streams).await?;
+        Ok(started)
+    }
+
+    /// Asks for the gateway, whose streams are returned. `more` are its program and its configuration.
+    pub(in crate::backend) async fn start_gateway(
+        &mut self,
+        gateway: Gateway,
+        more: [OwnedFd; 2],
+    ) -> Result<Started, HelperError> {
+        let (started, streams) = streams(self.helper.next.fetch_add(1, Ordering::Relaxed))?;
+        let descriptors: Vec<_> = streams.into_iter().chain(more).collect();
+        let request = Request::Start { id: started.id, process: Process::Gateway(gateway) };
+        self.helper.send(&request, &descriptors).await?;
         Ok(started)
     }
 

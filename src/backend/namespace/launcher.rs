@@ -1,8 +1,8 @@
-//! Starting the toolbox on this host: where it is, and the one thread that starts it.
+//! Starting the toolbox on this host: where it is, and the one thread that starts it. And where the gateway is.
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +42,7 @@ pub(in crate::backend) enum StartError {
 /// The toolbox on this host, ready to be executed: a file without a name, so that nothing can be left behind.
 struct Placed {
     file: File,
+    is_in_memory: bool,
     /// In memory, and not known yet to be executable there.
     is_untried: AtomicBool,
 }
@@ -180,11 +181,25 @@ fn placed() -> Result<Arc<Placed>, StartError> {
     Ok(Arc::clone(place.insert(Arc::new(placed))))
 }
 
+/// The gateway as a file without a name, for the helper to execute: where the toolbox is, since that has been executed.
+pub(super) fn gateway() -> Result<OwnedFd, StartError> {
+    static GATEWAY: Mutex<Option<File>> = Mutex::new(None);
+    let beside = placed()?;
+    let mut place = lock(&GATEWAY);
+    if place.is_none() {
+        let bytes = toolbox::gateway_bytes()?;
+        let memory = if beside.is_in_memory { in_memory(&bytes) } else { on_disk(&bytes) };
+        *place = Some(memory.map_err(StartError::Place)?.file);
+    }
+    let file = place.as_ref().expect("it has just been placed");
+    Ok(file.try_clone().map_err(StartError::Place)?.into())
+}
+
 fn in_memory(bytes: &[u8]) -> io::Result<Placed> {
     let memory = memfd_create("toolbox", MFdFlags::MFD_CLOEXEC)?;
     let mut file = File::from(memory);
     file.write_all(bytes)?;
-    Ok(Placed { file, is_untried: AtomicBool::new(true) })
+    Ok(Placed { file, is_in_memory: true, is_untried: AtomicBool::new(true) })
 }
 
 /// Some folders may not be written to, or nothing in them executed: the next one then.
@@ -211,5 +226,5 @@ fn nameless(folder: &Path, bytes: &[u8]) -> io::Result<Placed> {
     named.write_all(bytes)?;
     let file = File::open(named.path())?;
     named.close()?;
-    Ok(Placed { file, is_untried: AtomicBool::new(false) })
+    Ok(Placed { file, is_in_memory: false, is_untried: AtomicBool::new(false) })
 }

@@ -1,6 +1,7 @@
 //! The embedded backend: a bottle made of Linux namespaces. No root, no daemon, no download.
 
 mod arena;
+mod gateway;
 pub(super) mod helper;
 pub(in crate::backend) mod launcher;
 mod real;

@@ -1,18 +1,24 @@
-//! A bottle for work: no lab, no witness; the bottle, and the bundle that it reaches.
+//! A bottle for work: no lab, no witness; the bottle, the bundle that it reaches, and the gateway there.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claude_bottle_protocol::helper::{Bottle as Walls, Mount, Process};
+use claude_bottle_protocol::helper::{
+    Bottle as Walls, Gateway as WantedGateway, Mount, Process, REAL,
+};
 use tokio::sync::Mutex;
 
-use super::helper::{Helper, HelperError, complaint};
-use super::world;
+use super::gateway::{self, Gateway, GatewayError};
+use super::helper::{Helper, HelperError, Talk, complaint};
+use super::world::{self, net};
 use super::{LaunchError, NAME};
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
+use crate::bundle::gateway as proxy;
+use crate::nearest::visible;
 use crate::plan::{Outline, Plan};
 use crate::teardown::{Teardown, TeardownError};
 
@@ -76,8 +82,16 @@ pub(super) fn outline(plan: &Plan) -> Outline {
             "make two net namespaces and a wire between them: the bottle {bottle}, the bundle {bundle}"
         ),
         format!("give the bottle one route, to {bundle}"),
-        "make a root file system in memory".to_owned(),
     ];
+    if !plan.egress.is_empty() {
+        let port = proxy::PORT;
+        steps.push(format!(
+            "run the gateway in the host's network, its socket {bundle}:{port} in the bundle's"
+        ));
+        let names: Vec<_> = proxy::variables(bundle).into_keys().collect();
+        steps.push(format!("tell programs of it by {}", names.join(", ")));
+    }
+    steps.push("make a root file system in memory".to_owned());
     steps.extend(mounts(plan).into_iter().map(show));
     steps.push("drop every capability, forbid new ones, filter system calls".to_owned());
     steps.push("start the bottle's session".to_owned());
@@ -85,24 +99,42 @@ pub(super) fn outline(plan: &Plan) -> Outline {
     steps.extend(copies.map(|copy| format!("copy {} to {}", copy.from.display(), copy.to)));
     steps.push(format!("run the command in {}, at this terminal", plan.folder));
     steps.push("end every process in it, upon which the kernel removes the namespaces".to_owned());
-    Outline { bottle, bundle, runtime: "Linux namespaces", runs_daemons: false, steps }
+    let runs = if plan.egress.is_empty() { Vec::new() } else { vec!["gateway"] };
+    Outline { bottle, bundle, runtime: "Linux namespaces", runs, steps }
 }
 
 /// A bottle for work.
 struct Started {
     name: String,
     session: Session,
+    /// None where nothing may be reached: then nothing listens in its bundle.
+    gateway: Option<Gateway>,
     teardown: Mutex<Teardown>,
 }
 
-/// Launches a bottle for work. Nothing listens in its bundle: nothing is reached.
+/// The gateway of a bottle for work: reached in the bundle, and itself where this process is.
+fn wanted_gateway() -> WantedGateway {
+    let [_, bundle] = world::ADDRESSES;
+    WantedGateway {
+        listens_in: net::BUNDLE.into(),
+        listens_on: SocketAddr::new(bundle, proxy::PORT),
+        dials_from: REAL.into(),
+        weakness: None,
+    }
+}
+
+/// Launches a bottle for work.
 pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
     let failed = |step: &str| {
         let step = step.to_owned();
         move |source: HelperError| LaunchError { backend: NAME, step, source: source.into() }
     };
     let name = format!("{}-{:08x}", plan.agent, rand::random::<u32>());
-    let walls = Walls { mounts: mounts(plan), ..world::walls(&name) };
+    let has_way_out = !plan.egress.is_empty();
+    let mut walls = Walls { mounts: mounts(plan), ..world::walls(&name) };
+    if has_way_out {
+        walls.env = proxy::variables(world::ADDRESSES[1]);
+    }
     let not_ready = "the namespace helper does not start";
     let helper = Arc::new(Helper::launch().await.map_err(failed(not_ready))?);
     let mut teardown = Teardown::new();
@@ -111,6 +143,12 @@ pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
     let mut talk = helper.talk().await;
     let nets = talk.build(&world::for_work(), Vec::new()).await;
     let bottle = talk.start(Process::Bottle(walls)).await;
+    let config = proxy::config(&plan.egress);
+    let gateway = if has_way_out {
+        Some(gateway::ask(&mut talk, wanted_gateway(), &config).await)
+    } else {
+        None
+    };
     // Where it could not even be asked, what the helper has said before explains that.
     talk.ready().await.map_err(failed(not_ready))?;
     let no_nets = "the net namespaces do not stand";
@@ -119,6 +157,10 @@ pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
     let no_bottle = "the bottle does not start";
     let bottle = bottle.map_err(failed(no_bottle))?;
     talk.started().await.map_err(failed(no_bottle))?;
+    let gateway = match gateway {
+        Some(asked) => Some(listening(asked, &mut talk).await?),
+        None => None,
+    };
     drop(talk);
     // The process that made them has nothing to witness, and ends with its input.
     drop(nets);
@@ -134,7 +176,21 @@ pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
             return Err(LaunchError { backend: NAME, step, source });
         }
     };
-    Ok(Box::new(Started { name, session, teardown: Mutex::new(teardown) }))
+    Ok(Box::new(Started { name, session, gateway, teardown: Mutex::new(teardown) }))
+}
+
+/// Waits for a gateway that has been asked for.
+async fn listening(
+    asked: Result<gateway::Asked, GatewayError>,
+    talk: &mut Talk<'_>,
+) -> Result<Gateway, LaunchError> {
+    let failed = |source: GatewayError| {
+        let step = "the gateway does not start".into();
+        LaunchError { backend: NAME, step, source: source.into() }
+    };
+    let asked = asked.map_err(failed)?;
+    talk.started().await.map_err(|error| failed(error.into()))?;
+    asked.listening().await.map_err(failed)
 }
 
 #[async_trait]
@@ -151,7 +207,16 @@ impl Bottle for Started {
         self.session.start(command)
     }
 
+    fn remarks(&self) -> Vec<String> {
+        let refusals = self.gateway.as_ref().map(Gateway::refusals).unwrap_or_default();
+        refusals.iter().map(|line| visible(line)).collect()
+    }
+
     async fn teardown(&self) -> Result<(), TeardownError> {
-        self.teardown.lock().await.run().await
+        let done = self.teardown.lock().await.run().await;
+        if let Some(gateway) = &self.gateway {
+            gateway.ended().await;
+        }
+        done
     }
 }

@@ -1,0 +1,157 @@
+//! A command whose one way out is the gateway.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use serde_json::json;
+
+use crate::build::Build;
+use crate::project::{Project, can_start};
+
+/// A web server on the real loopback that answers each connection and tells what it was asked.
+fn server() -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = [0; 4096];
+            let length = stream.read(&mut asked).unwrap();
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+            let _ = stream.write_all(answer.as_bytes());
+            if tell.send(String::from_utf8_lossy(&asked[..length]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (port, told)
+}
+
+/// A shell function that sends its arguments to the proxy that the environment names, and prints the answer.
+const ASK: &str = r#"
+ask() {
+    proxy=${https_proxy#http://}
+    exec 3<>"/dev/tcp/${proxy%:*}/${proxy#*:}" || return
+    printf "$1" >&3
+    cat <&3
+    exec 3>&-
+}
+"#;
+
+#[test]
+fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
+    if !can_start() {
+        return;
+    }
+    let (allowed, got) = server();
+    let (other, nothing) = server();
+    let egress = json!([{ "host": "127.0.0.1", "ports": [allowed] }]);
+    let project = Project::new(&Build::new().bottle("egress", egress));
+    let connect = |port: u16, then: &str| {
+        format!(r"ask 'CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n{then}'")
+    };
+    let direct = format!(
+        "for port in {allowed} {other}; do exec 4<>/dev/tcp/127.0.0.1/$port && echo direct; done"
+    );
+    let script = format!(
+        r#"{ASK}
+        [ "$HTTP_PROXY$HTTPS_PROXY$http_proxy" = "$https_proxy$https_proxy$https_proxy" ] || echo differ
+        ask 'GET http://127.0.0.1:{allowed}/page HTTP/1.1\r\nHost: 127.0.0.1:{allowed}\r\n\r\n'; echo
+        {}; echo
+        {}; {}; {}
+        ({direct}) 2>/dev/null
+        cat /proc/*/cmdline | tr '\0' '\n' | grep -cx -- '--until-eo[f]'"#,
+        connect(allowed, "through"),
+        connect(other, "through"),
+        connect(other, "through"),
+        connect(22, ""),
+    );
+    let output = project.start(&["--", "bash", "-c", &script]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{output:?}");
+    assert_eq!(told.matches("hello").count(), 2, "{told}");
+    assert_eq!(told.matches("HTTP/1.1 403").count(), 3, "{told}");
+    assert!(!told.contains("direct") && !told.contains("differ"), "{told}");
+    // It is none of the bottle's processes.
+    assert!(told.ends_with("\n0\n"), "{told}");
+    assert!(got.recv().unwrap().starts_with("GET /page HTTP/1.1\r\n"));
+    assert_eq!(got.recv().unwrap(), "through");
+    assert!(nothing.try_recv().is_err() && got.try_recv().is_err(), "nothing was sent upstream");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let refused = format!("refused: 127.0.0.1:{other}: the port is not allowed ×2\n");
+    assert!(said.contains(&refused), "{said}");
+    // The control: that server would have been reached.
+    TcpStream::connect((Ipv4Addr::LOCALHOST, other)).unwrap().write_all(b"x").unwrap();
+    assert_eq!(nothing.recv().unwrap(), "x");
+}
+
+#[test]
+fn offline_there_is_no_gateway() {
+    if !can_start() {
+        return;
+    }
+    let (port, got) = server();
+    let egress = json!([{ "host": "127.0.0.1", "ports": [port] }]);
+    let project = Project::new(&Build::new().bottle("egress", egress));
+    let script = "env | grep -ic proxy; (exec 3<>/dev/tcp/10.200.0.1/8888) 2>&1 | grep -q refused && echo refused";
+    let output = project.start(&["--offline", "--", "bash", "-c", script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\nrefused\n", "{output:?}");
+    assert!(got.try_recv().is_err());
+}
+
+/// Processes whose first argument is the gateway's, by their ids.
+fn gateways() -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let is_gateway = |line: &[u8]| line.split(|byte| *byte == 0).any(|word| word == b"--until-eof");
+    let all = processes
+        .filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| is_gateway(&line)));
+    all.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The ids of `pid`'s children, and theirs.
+fn below(pid: u32) -> Vec<String> {
+    let (mut all, mut next) = (Vec::new(), vec![pid.to_string()]);
+    while let Some(pid) = next.pop() {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        // The thread that starts processes is not the first one.
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let more = threads.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        for children in children.into_iter().chain(more) {
+            next.extend(children.split_whitespace().map(ToOwned::to_owned));
+        }
+        all.push(pid);
+    }
+    all
+}
+
+#[test]
+fn the_gateway_has_no_privilege_and_ends_with_the_command() {
+    if !can_start() {
+        return;
+    }
+    let egress = json!([{ "host": "127.0.0.1", "ports": [9] }]);
+    let project = Project::new(&Build::new().bottle("egress", egress));
+    let mut start = project.start(&["--", "sh", "-c", "echo ready; cat"]);
+    let mut child = start.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    let below = below(child.id());
+    let ours: Vec<_> = gateways().into_iter().filter(|pid| below.contains(pid)).collect();
+    let [gateway] = &ours[..] else { panic!("one gateway: {ours:?}") };
+    let status = fs::read_to_string(format!("/proc/{gateway}/status")).unwrap();
+    for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    let [own, its] = ["self", gateway]
+        .map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default());
+    assert_eq!(own, its, "it is in the host's net namespace");
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!gateways().contains(gateway));
+}
