@@ -51,6 +51,8 @@ pub enum Breach {
     NeighbourOnSameSegment,
     /// Something else listens on the bundle's addresses.
     StrayBundlePort,
+    /// The bottle has a way to what another container has published on the host.
+    PublishedPort,
     /// The agent's routes are left as the engine makes them.
     UnpinnedRoutes,
     /// The agent's routes are pinned, and no packet filter stands beside them.
@@ -215,6 +217,12 @@ const ABOUT: &[About] = &[
         breach: Breach::StrayBundlePort,
         name: "stray-bundle-port",
         title: "a debugger's port was left open in the bundle",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::PublishedPort,
+        name: "published-port",
+        title: "the bottle has a way to the port that another container has published on the host",
         knock_ons: &[],
     },
     About {

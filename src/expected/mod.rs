@@ -16,6 +16,7 @@ mod outside;
 mod raw;
 mod table;
 mod unix;
+mod wires;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -40,9 +40,9 @@ pub(super) struct Course {
 /// The hops of a packet, then what became of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Way {
-    start: String,
-    hops: Vec<(String, String)>,
-    end: String,
+    pub(super) start: String,
+    pub(super) hops: Vec<(String, String)>,
+    pub(super) end: String,
 }
 
 impl fmt::Display for Way {
@@ -56,19 +56,19 @@ impl fmt::Display for Way {
 }
 
 /// Where a packet has got to.
-struct Arrived {
-    net: String,
-    source: IpAddr,
+pub(super) struct Arrived {
+    pub(super) net: String,
+    pub(super) source: IpAddr,
 }
 
 /// Why a packet got no further, and where that is.
-struct Stopped {
-    net: String,
+pub(super) struct Stopped {
+    pub(super) net: String,
     /// The source address, once one had been chosen.
-    source: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
     /// Whether the net says so to the sender: its own stack, or an ICMP error.
-    told: bool,
-    why: String,
+    pub(super) told: bool,
+    pub(super) why: String,
 }
 
 /// Where a net sends what is for one destination.
@@ -82,14 +82,20 @@ impl<'a> Network<'a> {
         Self { topology }
     }
 
-    fn lab(self) -> &'a Lab {
+    pub(super) fn lab(self) -> &'a Lab {
         &self.topology.lab
     }
 
     /// What comes of sending to `to` from the net `from`.
     pub(super) fn send(self, from: &str, transport: Transport, to: SocketAddr) -> Course {
         let mut way = Way { start: from.to_owned(), ..Way::default() };
-        let arrived = match self.walk(from, None, to.ip(), &mut way) {
+        let on_link = is_on_link(to.ip());
+        let walked = if on_link {
+            self.over_a_wire(from, to.ip(), &mut way)
+        } else {
+            self.walk(from, None, to.ip(), &mut way)
+        };
+        let arrived = match walked {
             Ok(arrived) => arrived,
             Err(stopped) => {
                 let told = stopped.told && self.gets_back(&stopped.net, stopped.source, from);
@@ -98,7 +104,7 @@ impl<'a> Network<'a> {
                 return Course { listener: None, half_open: None, how, way };
             }
         };
-        let back = self.gets_back(&arrived.net, Some(arrived.source), from);
+        let back = on_link || self.gets_back(&arrived.net, Some(arrived.source), from);
         let Some(listener) = self.listener(&arrived.net, transport, to) else {
             if let Some(forwarder) = self.forwarder(&arrived.net, transport, to) {
                 return self.handed_on(forwarder, transport, way);
@@ -125,45 +131,6 @@ impl<'a> Network<'a> {
                 Course { listener: None, half_open, how: How::TimedOut, way }
             }
         }
-    }
-
-    /// Who sees a frame of this ethertype that is broadcast on every interface of the net.
-    pub(super) fn broadcast(self, from: &str, ethertype: u16) -> Option<(u32, String)> {
-        let lab = self.lab();
-        lab.links.iter().flat_map(|link| [(&link.a, &link.b), (&link.b, &link.a)]).find_map(
-            |(own, other)| {
-                let seen = lab.listeners.iter().find(|placed| {
-                    own.net == from
-                        && placed.net == other.net
-                        && placed.listener.transport == Transport::Packet
-                        && placed.listener.address.port() == ethertype
-                })?;
-                let way = format!(
-                    "{from} {} → {}: sees frames of ethertype {ethertype:#06x}",
-                    own.interface, other.net
-                );
-                Some((seen.listener.id, way))
-            },
-        )
-    }
-
-    /// Who hears what is sent to this group, or broadcast to this port, on every interface of the net.
-    pub(super) fn on_the_wires(self, from: &str, to: SocketAddr) -> Option<(u32, String)> {
-        let ends =
-            self.lab().links.iter().flat_map(|link| [(&link.a, &link.b), (&link.b, &link.a)]);
-        ends.filter(|(own, _)| own.net == from).find_map(|(own, other)| {
-            let heard = self.lab().listeners.iter().find(|placed| {
-                let Listener { transport, address, .. } = placed.listener;
-                let takes = address.ip() == to.ip()
-                    || (!to.ip().is_multicast() && address.ip().is_unspecified());
-                placed.net == other.net
-                    && transport == Transport::Udp
-                    && address.port() == to.port()
-                    && takes
-            })?;
-            let way = format!("{from} {} → {}: hears {to}", own.interface, other.net);
-            Some((heard.listener.id, way))
-        })
     }
 
     /// The way of an address of the net `to`, if whoever listens there on every address gets and answers what `from` sends
@@ -195,7 +162,7 @@ impl<'a> Network<'a> {
     }
 
     /// Takes a packet from `net` to wherever `destination` is.
-    fn walk(
+    pub(super) fn walk(
         self,
         net: &str,
         mut source: Option<IpAddr>,
@@ -205,7 +172,8 @@ impl<'a> Network<'a> {
         let mut at = net.to_owned();
         for hop in 0..MOST_HOPS {
             let stopped = |source, told, why| Stopped { net: at.clone(), source, told, why };
-            if self.is_local(&at, destination) {
+            let for_its_network = || hop > 0 && self.has_broadcast(&at, None, destination);
+            if self.is_local(&at, destination) || for_its_network() {
                 return Ok(Arrived { source: source.unwrap_or(destination), net: at });
             }
             let Some(here) = self.net(&at) else {
@@ -238,12 +206,12 @@ impl<'a> Network<'a> {
         Err(Stopped { net: at, source, told: false, why: "the routes go round in circles".into() })
     }
 
-    fn net(self, name: &str) -> Option<&'a Net> {
+    pub(super) fn net(self, name: &str) -> Option<&'a Net> {
         self.lab().nets.iter().find(|net| net.name == name)
     }
 
     /// Whether a net takes what is for this address. Of the real one, only its loopback is known.
-    fn is_local(self, name: &str, address: IpAddr) -> bool {
+    pub(super) fn is_local(self, name: &str, address: IpAddr) -> bool {
         let Some(net) = self.net(name) else { return name == REAL && address.is_loopback() };
         if address.is_ipv6() && !net.ipv6 {
             return false;
@@ -264,7 +232,7 @@ impl<'a> Network<'a> {
     }
 
     /// Whether the net resolves the address to its end of the wire.
-    fn answers_for(self, net: &str, interface: &str, address: IpAddr) -> bool {
+    pub(super) fn answers_for(self, net: &str, interface: &str, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(_) => !address.is_loopback() && self.is_local(net, address),
             IpAddr::V6(_) => self.net(net).is_some_and(|net| {
@@ -329,6 +297,11 @@ fn takes(bound: IpAddr, to: IpAddr) -> bool {
     }
 }
 
+/// Whether the address means something on each wire alone.
+fn is_on_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 /// The longest prefix wins; among equals an address' own network does, since it has no metric.
 fn next_hop(net: &Net, destination: IpAddr) -> Option<NextHop<'_>> {
     if destination.is_ipv6() && !net.ipv6 {
@@ -385,15 +358,17 @@ pub(super) mod tests {
         }
     }
 
+    pub(in super::super) fn address(interface: &str, text: &str) -> Address {
+        let (address, prefix) = text.split_once('/').unwrap();
+        Address {
+            interface: interface.to_owned(),
+            address: address.parse().unwrap(),
+            prefix: prefix.parse().unwrap(),
+        }
+    }
+
     fn net(name: &str, addresses: &[(&str, &str)], routes: &[(&str, Option<&str>, &str)]) -> Net {
-        let address = |(interface, text): &(&str, &str)| {
-            let (address, prefix) = text.split_once('/').unwrap();
-            Address {
-                interface: (*interface).to_owned(),
-                address: address.parse().unwrap(),
-                prefix: prefix.parse().unwrap(),
-            }
-        };
+        let address = |(interface, text): &(&str, &str)| address(interface, text);
         let route = |(to, via, interface): &(&str, Option<&str>, &str)| {
             let to: IpNet = to.parse().unwrap();
             Route {
@@ -418,14 +393,19 @@ pub(super) mod tests {
         Link { a: end(a), b: end(b) }
     }
 
-    fn listens(id: u32, net: &str, transport: Transport, address: &str) -> Placed {
+    pub(in super::super) fn listens(
+        id: u32,
+        net: &str,
+        transport: Transport,
+        address: &str,
+    ) -> Placed {
         let address = address.parse().unwrap();
         let listener = Listener { id, transport, address, service: Service::Echo };
         Placed { net: net.to_owned(), listener, same_port: None }
     }
 
     /// `in` ─ `mid` ─ `out`, where `mid` forwards, and `out` has 203.0.113.1 on its loopback.
-    fn chain() -> Topology {
+    pub(in super::super) fn chain() -> Topology {
         let mut mid = net(
             "mid",
             &[("m0", "10.0.0.1/24"), ("m1", "10.1.0.1/24")],

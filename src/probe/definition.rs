@@ -199,8 +199,11 @@ words! {
         HostLoopback = "host-loopback",
         /// The loopback of the machine that the launcher runs on. Ports: `discard` (9, where it can be bound), `random`.
         RealLoopback = "real-loopback",
-        /// The stand-in host's own addresses: the bridges' gateways and the one on its network. Ports: `discard`, `random`.
+        /// The stand-in host's own addresses: the bridges' gateways, the one on its network, and the link-local one that it has
+        /// on every wire. Ports: `discard`, `random`.
         HostGateway = "host-gateway",
+        /// What another container has published on the stand-in host, at each address that it is published on. Ports: numbers.
+        PublishedPort = "published-port",
         /// Another bottle on the same host. Ports: numbers.
         Neighbour = "neighbour",
         /// Public IPv4 addresses. Ports: numbers.
@@ -216,7 +219,8 @@ words! {
         /// The API of what makes containers, at each address that the stand-in host has. Ports: numbers.
         ControlPlane = "control-plane",
         /// Members of multicast groups, and who takes broadcasts, on the wires of host and neighbour. Ports: `mdns` (5353),
-        /// `llmnr` (5355), `ssdp` (1900), `broadcast` (the limited one, 9).
+        /// `llmnr` (5355), `ssdp` (1900), `broadcast` (the limited one, 9), `directed-broadcast` (that of the neighbour's
+        /// network, 9).
         Segment = "segment",
         /// Resolvers on the internet, the lab's own canary resolver first: it sees every look-up that anybody hands on.
         /// Spelled `resolv.conf`, whomever the bottle is configured to ask. Ports: `dns` (53), `dot` (853), `doh` (443).
@@ -234,11 +238,12 @@ impl Site {
         match self {
             Self::Bundle => &["gateway", "egress", "egress-inside", "icmp", "experimental", "arp"],
             Self::HostLoopback | Self::RealLoopback | Self::HostGateway => &["discard", "random"],
-            Self::Segment => &["mdns", "llmnr", "ssdp", "broadcast"],
+            Self::Segment => &["mdns", "llmnr", "ssdp", "broadcast", "directed-broadcast"],
             Self::Resolver => &["dns", "dot", "doh"],
             Self::HostSockets => &["abstract", "path"],
             Self::RealSockets => &["abstract"],
-            Self::Neighbour
+            Self::PublishedPort
+            | Self::Neighbour
             | Self::Internet
             | Self::InternetV6
             | Self::PrivateRanges
@@ -259,7 +264,8 @@ impl Site {
             | Self::Resolver
             | Self::HostSockets
             | Self::RealSockets => false,
-            Self::Neighbour
+            Self::PublishedPort
+            | Self::Neighbour
             | Self::Internet
             | Self::InternetV6
             | Self::PrivateRanges

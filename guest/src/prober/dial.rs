@@ -1,11 +1,13 @@
 //! What every dialling attempt shares: the target's addresses, the fuse, the socket, waiting, and errnos in words.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
 use claude_bottle_protocol::prober::{How, Target, Word};
 use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{
@@ -13,16 +15,54 @@ use nix::sys::socket::{
     setsockopt, socket,
 };
 
-use super::{Means, address};
+use super::{Means, STACK, address};
+use crate::sys::interface;
 
 /// Tries each address that `target` means until one answers; tells how the last one ended, or the first that got
 /// anywhere.
 pub(super) fn each_address(
     target: &Target,
     means: &Means,
-    attempt: impl FnMut(SocketAddr) -> Word,
+    attempt: impl Fn(SocketAddr) -> Word + Sync,
 ) -> Word {
-    each(target, |address| means.guard.permits(address), attempt)
+    let permits = |address| means.guard.permits(address);
+    each(target, permits, |address| match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => on_each_wire(v6, &attempt),
+        other => attempt(other),
+    })
+}
+
+/// A link-local address means another machine on every wire (RFC 4007): each of them is tried, at the same time, since one
+/// on which nobody has it takes all the patience that there is.
+fn on_each_wire(address: SocketAddrV6, attempt: &(impl Fn(SocketAddr) -> Word + Sync)) -> Word {
+    let names = interface::names().unwrap_or_default();
+    let wires = names.iter().filter(|name| *name != "lo");
+    let wires: Vec<u32> = wires.filter_map(|name| if_nametoindex(name.as_str()).ok()).collect();
+    std::thread::scope(|scope| {
+        let spawn = |wire: &u32| {
+            let scoped = SocketAddrV6::new(*address.ip(), address.port(), 0, *wire);
+            let builder = std::thread::Builder::new().stack_size(STACK);
+            builder.spawn_scoped(scope, move || attempt(scoped.into()))
+        };
+        let tries: Vec<_> = wires.iter().map(spawn).collect();
+        let words = tries.into_iter().map(|tried| match tried.map(ScopedJoinHandle::join) {
+            Ok(Ok(word)) => word,
+            _ => Word::new(How::Failed),
+        });
+        words.max_by_key(|word| telling(word.how)).unwrap_or_else(|| Word::new(How::Unreachable))
+    })
+}
+
+/// Which of several words is told: whatever got furthest, and what was not made before what failed.
+fn telling(how: How) -> u8 {
+    match how {
+        How::Answered => 5,
+        How::Connected => 4,
+        How::Sent => 3,
+        How::TimedOut => 2,
+        How::Failed | How::Fused => 1,
+        _ => 0,
+    }
 }
 
 /// As [`each_address`], for what asks somebody to carry the nonce on: without the exception for loopback.

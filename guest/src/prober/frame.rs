@@ -94,7 +94,7 @@ fn send_32_bit(_: impl Fn([u8; 6]) -> Vec<u8>) -> Word {
 }
 
 /// Does `attempt` for the target's addresses, if frames may be sent at all.
-fn on_the_wire(target: &Target, means: &Means, attempt: impl Fn(IpAddr) -> Word) -> Word {
+fn on_the_wire(target: &Target, means: &Means, attempt: impl Fn(IpAddr) -> Word + Sync) -> Word {
     if !means.guard.permits_frames() {
         let detail = Some("the fuse forbids frames".into());
         return Word { detail, ..Word::new(How::Fused) };

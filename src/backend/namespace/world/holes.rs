@@ -38,6 +38,7 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::Ipv6On,
     Breach::NeighbourOnSameSegment,
     Breach::StrayBundlePort,
+    Breach::PublishedPort,
 ];
 
 /// Makes the one hole.
@@ -103,6 +104,7 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::Ipv6On => link_to_host_v6(world),
         Breach::NeighbourOnSameSegment => link_to_neighbour(world),
         Breach::StrayBundlePort => world.posts.stray(),
+        Breach::PublishedPort => route_to_published(world),
         // Of another backend, as `ALL` says.
         Breach::UnpinnedRoutes
         | Breach::UnpinnedFilter
@@ -165,10 +167,20 @@ fn link_to_host_v6(world: &mut World) {
     world.lab.links.push(link((net::BOTTLE, "eth1"), (net::HOST, "bottle0")));
     let host = world.net(net::HOST);
     host.addresses.push(address("bottle0", map::wire_v6(3, 1), 64));
+    host.addresses.push(address("bottle0", map::HOST_ON_LINK, 64));
     let bottle = world.net(net::BOTTLE);
     bottle.ipv6 = true;
     bottle.addresses.push(address("eth1", map::wire_v6(3, 2), 64));
     bottle.routes.push(route(map::ANYWHERE_V6, Some(map::wire_v6(3, 1)), "eth1"));
+}
+
+/// Somebody wanted the bottle to use one thing that the host publishes: a route to the address that is published on alone, and
+/// a bundle that forwards there.
+fn route_to_published(world: &mut World) {
+    world.net(net::BUNDLE).forward = true;
+    world.net(net::BOTTLE).routes.push(route((map::PUBLISHED, 32), Some(map::BUNDLE), "eth0"));
+    let back = route((map::BOTTLE, 32), Some(map::BUNDLE_UPLINK), "bundle0");
+    world.net(net::HOST).routes.push(back);
 }
 
 /// What a bridge without isolation between its ports comes to.

@@ -24,6 +24,14 @@ pub(super) const NEIGHBOUR: IpAddr = v4(10, 200, 2, 2);
 pub(super) const NEIGHBOUR_GATEWAY: IpAddr = v4(10, 200, 2, 1);
 /// The host's address on its own network.
 pub(super) const HOST_LAN: IpAddr = v4(192, 168, 200, 10);
+/// The host's address on every one of its wires: link-local, so whoever dials it says on which wire. Docker gives it to its
+/// bridges.
+pub(super) const HOST_ON_LINK: IpAddr = v6([0xfe80, 0, 0, 0, 0, 0, 0, 1]);
+/// An address that the host has for what containers publish (`docker run --publish 10.200.4.1:18080:8080`), and for nothing
+/// else.
+pub(super) const PUBLISHED: IpAddr = v4(10, 200, 4, 1);
+/// The directed broadcast of the neighbour's network (RFC 919).
+pub(super) const NEIGHBOURS: IpAddr = v4(10, 200, 2, 255);
 /// Where the engine's API is in Docker Desktop's virtual machine (CVE-2025-9074).
 pub(super) const DOCKER_DESKTOP: IpAddr = v4(192, 168, 65, 7);
 /// The router of that network.

@@ -19,6 +19,8 @@ const STRAY_PORT: u16 = 6060;
 pub(in super::super) const DISCARD_PORT: u16 = 9;
 /// The ports of the Docker engine's API, without and with TLS.
 const ENGINE_PORTS: &[u16] = &[2375, 2376];
+/// Where the host has published the neighbour's service.
+const PUBLISHED_PORT: u16 = 18_080;
 /// The port of metadata services.
 const HTTP_PORT: u16 = 80;
 /// The ethertype that IEEE 802 sets aside for experiments.
@@ -108,6 +110,11 @@ impl Stand {
     }
 }
 
+/// Who takes what is broadcast to the neighbour's network.
+fn directed_broadcast() -> Stand {
+    Stand::new(Site::Segment, "directed-broadcast").serves(Service::Segment)
+}
+
 /// Every listener in the lab.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Posts(pub(super) Vec<Post>);
@@ -160,14 +167,21 @@ impl Posts {
         for (name, port) in [("discard", DISCARD_PORT), ("random", 0)] {
             let loopback = Stand::new(Site::HostLoopback, name).dialled_as(&[ONE, TWO, ONE_V6]);
             let mut stands = vec![loopback.control(net::HOST, ONE)];
-            let addresses = [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY];
+            let addresses =
+                [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY, map::HOST_ON_LINK];
             stands.extend(Stand::new(Site::HostGateway, name).each(net::WORLD, &addresses));
             if port == DISCARD_PORT {
                 let broadcast = Stand::new(Site::Segment, "broadcast").serves(Service::Segment);
                 stands.extend(broadcast.each(net::NEIGHBOUR, &[EVERYBODY]));
+                stands.extend(directed_broadcast().each(net::NEIGHBOUR, &[map::NEIGHBOURS]));
             }
             self.both(net::HOST, ANY, port, &stands);
         }
+        // The witness is what an engine's proxy would be: a program on the host that hands on to the container.
+        let addresses = [map::PUBLISHED, map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY];
+        let published = Stand::new(Site::PublishedPort, PUBLISHED_PORT.to_string());
+        let stands = published.each(net::WORLD, &addresses);
+        self.both(net::HOST, ANY_V4, PUBLISHED_PORT, &stands);
         for port in ENGINE_PORTS {
             let addresses =
                 [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY, map::DOCKER_DESKTOP];
@@ -194,7 +208,8 @@ impl Posts {
             }
         }
         let stand = Stand::new(Site::Segment, "broadcast").serves(Service::Segment);
-        let stands = stand.each(net::HOST, &[EVERYBODY]);
+        let mut stands = stand.each(net::HOST, &[EVERYBODY]);
+        stands.extend(directed_broadcast().each(net::HOST, &[map::NEIGHBOURS]));
         let address = SocketAddr::new(ANY_V4, DISCARD_PORT);
         self.add(net::NEIGHBOUR, Transport::Udp, address, stands);
     }

@@ -78,7 +78,11 @@ fn host() -> Net {
             address("wan0", map::HOST_LAN, 24),
             address("bundle0", wire_v6(1, 1), 64),
             address("wan0", wire_v6(2, 2), 64),
+            address("bundle0", map::HOST_ON_LINK, 64),
+            address("other0", map::HOST_ON_LINK, 64),
+            address("wan0", map::HOST_ON_LINK, 64),
             address("lo", map::DOCKER_DESKTOP, 32),
+            address("lo", map::PUBLISHED, 32),
         ],
         routes: vec![
             route(map::ANYWHERE, Some(map::WORLD_LAN), "wan0"),
@@ -108,7 +112,9 @@ fn world() -> Net {
     addresses.extend(servers.into_iter().flatten().map(|ip| address("lo", *ip, map::bits(*ip))));
     let to_bridge = |bridge: &(IpAddr, u8)| route(*bridge, Some(map::HOST_LAN), "lan0");
     let mut routes: Vec<_> = map::BRIDGES.iter().map(to_bridge).collect();
-    routes.push(route((map::DOCKER_DESKTOP, 32), Some(map::HOST_LAN), "lan0"));
+    for on_host in [map::DOCKER_DESKTOP, map::PUBLISHED] {
+        routes.push(route((on_host, 32), Some(map::HOST_LAN), "lan0"));
+    }
     routes.push(route(map::LAB_V6, Some(wire_v6(2, 2)), "lan0"));
     // Only a router says that there is no way; another host drops what is not for it.
     Net { name: net::WORLD.into(), ipv6: true, forward: true, addresses, routes, ..Net::default() }
