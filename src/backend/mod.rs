@@ -54,6 +54,11 @@ pub trait Backend: Send + Sync {
     /// Its name, one of [`NAMES`].
     fn name(&self) -> &'static str;
 
+    /// The backend whose definitions hold for its bottles: `[on.NAME]`, `only-on`.
+    fn defined_as(&self) -> &'static str {
+        self.name()
+    }
+
     /// The breaches that it can make.
     fn breaches(&self) -> &'static [Breach];
 

@@ -60,7 +60,7 @@ pub enum View {
 /// From where the outside dials into a bottle that listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
-    /// The place that must get in: the control.
+    /// The place that must get in: the control. Where nobody outside must, it is the bottle itself.
     pub control: String,
     /// The places that must not.
     pub from: Vec<String>,

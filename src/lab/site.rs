@@ -1,7 +1,7 @@
 //! Sites: which listeners stand for each port of each site, how a bottle would dial them, and where their controls
 //! come from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -22,6 +22,10 @@ pub struct Sites {
     /// Why nothing is dialled but what a witness is bound to, where that is so: no resolver is asked then that might
     /// carry a name on.
     pub nothing_else: Option<String>,
+    /// What the bottle may reach because a person said so: nothing else is tried there.
+    pub allowed: BTreeSet<(SocketAddr, Transport)>,
+    /// What it must reach to show that it runs; none: the bundle's gateway, where there is one.
+    pub sign_of_life: Option<(To, Transport)>,
 }
 
 /// One listener of the witness.
@@ -160,6 +164,16 @@ impl Sites {
     pub fn listening(&self, to: &To, transport: Transport) -> Result<&[Listening], Unserved> {
         let here = self.listening.get(&(to.site, to.port.clone(), transport));
         here.map(Vec::as_slice).ok_or_else(|| self.unserved(to, transport))
+    }
+
+    /// Whether whatever gets to one of `listeners` may.
+    pub fn allows(&self, listeners: &[Listening]) -> bool {
+        let allowed = |one: &Listening| {
+            let Some(bound) = one.address.inet() else { return false };
+            let at = |ip: &IpAddr| (SocketAddr::new(*ip, bound.port()), one.transport);
+            one.dialled_as.iter().any(|ip| self.allowed.contains(&at(ip)))
+        };
+        listeners.iter().any(allowed)
     }
 
     fn unserved(&self, to: &To, transport: Transport) -> Unserved {

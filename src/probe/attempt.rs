@@ -9,7 +9,7 @@ use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 
 use super::action;
-use super::definition::{AttemptDefinition, Method, Probe, RunsOn, Site, To};
+use super::definition::{AttemptDefinition, Expect, Method, Probe, RunsOn, Site, To};
 use super::outside::Look;
 use crate::lab::{Listening, Sites, Target, Unserved};
 
@@ -18,6 +18,9 @@ pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
 
 /// How long all ports of an address may take. Refused ones take about a second.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// Why something is not tried that may be reached.
+const ALLOWED: &str = "it may be reached there, as --allow says";
 
 /// A nonce that was never used before.
 pub fn fresh_nonce() -> Nonce {
@@ -103,6 +106,9 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
         Ok(made) => made
             .into_iter()
             .map(|(what, action, listeners)| {
+                if definition.expect != Expect::Reached && sites.allows(&listeners) {
+                    return (what, Means::Skipped(ALLOWED.into()));
+                }
                 (what, Means::Prober { nonce: fresh_nonce(), action, listeners })
             })
             .collect(),
@@ -136,8 +142,13 @@ fn goes_nowhere(method: Method, sites: &Sites) -> Means {
 
 /// The sign of life: an attempt to reach what every plan allows. Its number is 0.
 pub fn sign_of_life(sites: &Sites) -> Option<(Attempt, Listening)> {
-    let target = gateway(sites).ok()?.into_iter().next()?;
-    let action = Action::Tcp(target.dial);
+    let targets = match &sites.sign_of_life {
+        Some((to, transport)) => sites.targets(to, *transport),
+        None => gateway(sites),
+    };
+    let target = targets.ok()?.into_iter().next()?;
+    let by_udp = matches!(sites.sign_of_life, Some((_, Transport::Udp)));
+    let action = if by_udp { Action::Udp(target.dial) } else { Action::Tcp(target.dial) };
     Some((attempt(0, fresh_nonce(), action), target.listeners.into_iter().next()?))
 }
 

@@ -11,7 +11,7 @@ use super::definition::Expect;
 use super::judge::{self, Arrival, Case, Control, Prober, Reliance};
 use super::outside::{Look, Outside, Seen};
 use super::verdict::{Evidence, Verdict};
-use crate::lab::{Answers, Listening, Log};
+use crate::lab::{Answers, Listening, Log, Sites};
 
 /// One round of controls: what was sent to each listener, and what its prober said.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,8 @@ pub struct Evidences {
     pub answers: Answers,
     /// What the outside saw by looking.
     pub outside: Outside,
+    /// What each listener stands for, for a reader.
+    pub names: BTreeMap<u32, String>,
 }
 
 impl Evidences {
@@ -134,15 +136,26 @@ impl Evidences {
     fn arrival(&self, nonce: &Nonce, ids: &[u32], listeners: &[Listening]) -> Arrival {
         // At whichever listener: a nonce has no business at any of them.
         if let Some(sighting) = self.log.seen.get(nonce).and_then(|seen| seen.first()) {
-            return Arrival::Nonce(evidence(sighting, listeners, format!("nonce {nonce}")));
+            return Arrival::Nonce(self.evidence(sighting, listeners, format!("nonce {nonce}")));
         }
         match self.log.silent_accept(ids) {
             Some(sighting) => {
                 let saw = "a connection without a nonce".into();
-                Arrival::Accept(evidence(sighting, listeners, saw))
+                Arrival::Accept(self.evidence(sighting, listeners, saw))
             }
             None => Arrival::Nothing,
         }
+    }
+
+    fn evidence(&self, sighting: &Sighting, listeners: &[Listening], saw: String) -> Evidence {
+        let Sighting { listener, peer, at_us } = sighting;
+        let witness = match listeners.iter().find(|listening| listening.id == *listener) {
+            Some(listening) => named(listening),
+            None => {
+                self.names.get(listener).cloned().unwrap_or_else(|| format!("listener {listener}"))
+            }
+        };
+        Evidence { witness, peer: *peer, saw, at: Duration::from_micros(*at_us) }
     }
 
     fn reliance(&self, listeners: &[u32]) -> Reliance {
@@ -168,16 +181,21 @@ impl Evidences {
     }
 }
 
+/// What each listener stands for. One that stands for several sites goes by the first of them.
+pub(super) fn names(sites: &Sites) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    for (.., listening) in sites.all() {
+        names.entry(listening.id).or_insert_with(|| named(listening));
+    }
+    names
+}
+
+/// What a listener stands for, and where it is.
+fn named(listening: &Listening) -> String {
+    format!("{} at {}", listening.name, listening.address)
+}
+
 fn why(round: &Controls, listener: u32) -> String {
     let said = round.words.get(&listener).map(|(word, _)| format!("it was {}", word.how));
     round.trouble.clone().or(said).unwrap_or_else(|| "none was sent".into())
-}
-
-fn evidence(sighting: &Sighting, listeners: &[Listening], saw: String) -> Evidence {
-    let listening = listeners.iter().find(|listening| listening.id == sighting.listener);
-    let witness = match listening {
-        Some(listening) => format!("{} at {}", listening.name, listening.address),
-        None => format!("listener {}", sighting.listener),
-    };
-    Evidence { witness, peer: sighting.peer, saw, at: Duration::from_micros(sighting.at_us) }
 }

@@ -25,6 +25,11 @@ pub(super) async fn attempt(bottle: &dyn Bottle) -> Verdict {
         let got = Untrusted::new(&got[..got.len().min(80)]);
         Verdict::Unreached { why: format!("{what} did not come back, but {:?}", got.as_str()) }
     };
+    if output.end == End::TimedOut {
+        // One that was waited for in vain has shown nothing: the bottle may have been stopped as a whole.
+        let why = format!("the command did not end within {} s", PATIENCE.as_secs());
+        return Verdict::Inconclusive { why };
+    }
     if output.end != End::Code(CODE) {
         return Verdict::Unreached { why: format!("the command ended otherwise: {}", output.end) };
     }

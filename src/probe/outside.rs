@@ -1,7 +1,7 @@
 //! What the outside does and sees while an attempt in the bottle holds: it looks at networks, and dials in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use claude_bottle_protocol::prober::{Action, Batch, Fuse, How, Target, Word};
@@ -96,9 +96,12 @@ async fn dial_in(lab: &dyn Fixture, bottle: &Observation, port: u16) -> Vec<Dial
     let v4 = bottle.addresses_v4.iter().copied().map(IpAddr::from);
     let v6 = bottle.addresses_v6.iter().map(|(address, _)| IpAddr::from(*address));
     let addresses: BTreeSet<_> = v4.chain(v6).filter(|address| is_global(*address)).collect();
+    // A control from within gets in by loopback where there is nothing else.
+    let loopback = BTreeSet::from([IpAddr::from(Ipv4Addr::LOCALHOST)]);
+    let for_control = if addresses.is_empty() { &loopback } else { &addresses };
     let places = inbound.from.iter().map(|place| (place, false));
     let rounds = places.chain([(&inbound.control, true)]).map(|(place, is_control)| {
-        let addresses = &addresses;
+        let addresses = if is_control { for_control } else { &addresses };
         async move { dial_from(lab, place, is_control, addresses, port).await }
     });
     join_all(rounds).await.into_iter().flatten().collect()
@@ -230,11 +233,19 @@ fn inbound(held: Option<&Held>) -> Seen {
     };
     let control = match controls.iter().copied().find(answered) {
         Some(_) => Control::Reached,
-        None => Control::Failed("not even the bundle reaches the bottle's listener".into()),
+        None => {
+            let place = controls.first().map_or("bundle", |dialled| dialled.place.as_str());
+            Control::Failed(format!("not even the {place} reaches the bottle's listener"))
+        }
     };
     // Any try that was not made leaves the whole open.
-    let untried = tries.is_empty() || tries.iter().any(|dialled| dialled.word.is_none());
-    let word = tries.first().and_then(|dialled| dialled.word.clone()).filter(|_| !untried);
+    let untried = tries.iter().any(|dialled| dialled.word.is_none());
+    let word = match tries.first() {
+        Some(first) => first.word.clone().filter(|_| !untried),
+        // It has no address that anybody outside could dial, and within it the listener answered.
+        None if control == Control::Reached => Some(Word::new(How::Unreachable)),
+        None => None,
+    };
     Seen { control, arrival, word }
 }
 

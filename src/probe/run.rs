@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::attempt::{self, DENY_WINDOW, Means, Planned};
 use super::definition::{AttemptDefinition, Probe, RunsOn};
-use super::evidence::{Controls, Evidences};
+use super::evidence::{self, Controls, Evidences};
 use super::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
 use super::outside::{Held, Look, Outside, Scene};
 use super::verdict::{Said, Verdict};
@@ -69,7 +69,7 @@ pub async fn run(
     cost.launch = begun.elapsed();
     let (wiring, made_of) = (arena.lab().wiring(), arena.made_of());
 
-    let found = probe(arena.as_ref(), backend.name(), probes, watch, &mut cost).await;
+    let found = probe(arena.as_ref(), backend.defined_as(), probes, watch, &mut cost).await;
 
     before_teardown.hold(arena.as_ref()).await;
     watch.phase("tearing down");
@@ -145,6 +145,7 @@ async fn probe(
             planned: attempt::planned_ports(lab.sites()),
             held: batch.held,
         },
+        names: evidence::names(lab.sites()),
     };
     let outcomes = judge_all(probes, backend, &planned, &evidences, &batch.execs);
     cost.judge = begun.elapsed();

@@ -10,8 +10,80 @@ use super::terminal::{Style, severity};
 use crate::probe::outcome::{AttemptOutcome, ProbeOutcome, RunOutcome};
 use crate::probe::verdict::Verdict;
 
+/// What to do about a leak that is none of a place, by the probe's name.
+const CLOSE_PROBE: &[(&str, &str)] = &[
+    (
+        "allowed-reach",
+        "Open that one way: without it the sandbox cannot do its work, and nothing shows that its network is there at all.",
+    ),
+    (
+        "namespace-escape",
+        "Forbid new user namespaces (bwrap --disable-userns, a seccomp filter), drop every capability, and give the sandbox \
+         a PID namespace of its own.",
+    ),
+    (
+        "route-change",
+        "Drop CAP_NET_ADMIN (bwrap --cap-drop ALL, docker run --cap-drop ALL), and do not make the sandbox root of its own \
+         user namespace.",
+    ),
+    (
+        "netlink",
+        "Drop CAP_NET_ADMIN (bwrap --cap-drop ALL, docker run --cap-drop ALL), and do not make the sandbox root of its own \
+         user namespace.",
+    ),
+    (
+        "inbound",
+        "Give the sandbox no address that others can reach, or a firewall rule that refuses what comes in.",
+    ),
+    (
+        "inherited-descriptors",
+        "Close every descriptor but the standard streams before the sandbox starts.",
+    ),
+];
 /// What to do about a leak, by where it arrived.
 const CLOSE: &[(&str, &str)] = &[
+    (
+        "host-sockets unix/abstract",
+        "Give the sandbox a network namespace of its own: abstract sockets belong to it.",
+    ),
+    (
+        "host-loopback",
+        "Give the sandbox a network namespace of its own (unshare, --unshare-net, --network none).",
+    ),
+    (
+        "resolver",
+        "Let the sandbox ask no resolver but one that answers from a list: a name that is looked up carries data out.",
+    ),
+    (
+        "published-port",
+        "Give the sandbox no way to this machine's addresses, or publish ports of other containers on 127.0.0.1 alone.",
+    ),
+    (
+        "neighbour",
+        "Give each sandbox a network of its own: neighbours on one bridge reach each other.",
+    ),
+    (
+        "metadata",
+        "Refuse 169.254.0.0/16 and the cloud's other metadata addresses: credentials of this machine are served there.",
+    ),
+    (
+        "control-plane",
+        "Do not let the engine listen on TCP, and refuse the sandbox the way to this machine.",
+    ),
+    (
+        "segment",
+        "Take the sandbox off any bridge that it shares, or filter multicast and broadcast there.",
+    ),
+    ("internet-v6", "Turn IPv6 off in the sandbox, or filter it as IPv4 is."),
+    ("nat64", "Turn IPv6 off in the sandbox, or filter it as IPv4 is."),
+    (
+        "private-ranges",
+        "Give the sandbox no default route, or a firewall rule that refuses private address ranges.",
+    ),
+    (
+        "internet",
+        "Give the sandbox no default route, and let it out through a proxy with a list of what it may reach.",
+    ),
     (
         "real-sockets",
         "Give the sandbox a network namespace of its own: abstract sockets belong to it.",
@@ -82,9 +154,25 @@ pub fn render(run: &RunOutcome, style: Style) -> String {
     page.finish()
 }
 
+/// Made harmless, in the reader's words: a bottle is ours, and theirs is a sandbox.
+fn plain(text: &str) -> String {
+    let text = clean(text);
+    let mut said = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("bottle") {
+        let (before, found) = rest.split_at(at);
+        said.push_str(before);
+        // Part of a name otherwise, such as that of a socket.
+        let is_word = before.chars().next_back().is_none_or(|c| c.is_whitespace());
+        said.push_str(if is_word { "sandbox" } else { "bottle" });
+        rest = &found["bottle".len()..];
+    }
+    said + rest
+}
+
 /// Its title, and how many of its attempts say so, where some could not be made.
 fn as_far_as_tried(probe: &ProbeOutcome) -> String {
-    let title = clean(&probe.title);
+    let title = plain(&probe.title);
     let all = probe.attempts.len();
     let skipped = |one: &&AttemptOutcome| matches!(one.verdict, Verdict::Skipped { .. });
     match probe.attempts.iter().filter(skipped).count() {
@@ -100,17 +188,27 @@ fn leak(page: &mut Page, probe: &ProbeOutcome) {
     let mut line = vec![piece(0, Hue::Bad, level)];
     line.extend(words(2, Hue::Heading, &format!("{} does not hold", clean(&probe.name))));
     page.line(2, 4, line);
-    page.line(4, 4, words(0, Hue::Plain, &format!("It should be so: {}.", clean(&probe.title))));
+    page.line(4, 4, words(0, Hue::Plain, &format!("It should be so: {}.", plain(&probe.title))));
     let all = probe.attempts.iter().filter(|one| one.verdict.badness() == probe.verdict.badness());
     let count = format!("({} of {})", all.count(), prose::count(probe.attempts.len(), "attempt"));
-    let seen = clean(&prose::probe_reason(probe, Nonces::Short));
+    let seen = plain(&prose::probe_reason(probe, Nonces::Short));
     page.line(4, 6, words(0, Hue::Plain, &format!("Seen: {seen} {count}")));
-    if let Verdict::Leaked { evidence } = &probe.verdict {
-        let close = CLOSE.iter().find(|(site, _)| evidence.witness.starts_with(site));
-        if let Some((_, close)) = close {
-            page.line(4, 6, words(0, Hue::Plain, &format!("To close it: {close}")));
-        }
+    if let Some(close) = close(probe) {
+        page.line(4, 6, words(0, Hue::Plain, &format!("To close it: {close}")));
     }
+}
+
+/// One sentence on what to do, if anything is known to help.
+fn close(probe: &ProbeOutcome) -> Option<&'static str> {
+    if let Some((_, close)) = CLOSE_PROBE.iter().find(|(name, _)| *name == probe.name) {
+        return Some(close);
+    }
+    let Verdict::Leaked { evidence } = &probe.verdict else { return None };
+    let is_at = |at: &str| {
+        let rest = evidence.witness.strip_prefix(at);
+        rest.is_some_and(|rest| rest.starts_with(' '))
+    };
+    CLOSE.iter().find(|(at, _)| is_at(at)).map(|(_, close)| *close)
 }
 
 /// Reasons, each once, with the probes that it is given for.
@@ -121,7 +219,7 @@ fn grouped(
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for probe in &run.probes {
         if let Some(why) = why(&probe.verdict) {
-            groups.entry(clean(why)).or_default().push(clean(&probe.name));
+            groups.entry(plain(why)).or_default().push(clean(&probe.name));
         }
     }
     groups.into_iter().map(|(why, names)| (why, Some(names.join(", ")))).collect()
@@ -155,6 +253,7 @@ mod tests {
         let text = render(&samples::everything(), Style::default());
         assert!(text.starts_with("Not as it should be:"), "{text}");
         assert!(text.contains("Seen: ") && text.contains("Could not be judged:"), "{text}");
+        assert_eq!(plain("the bottle's at @claude-bottle/x"), "the sandbox's at @claude-bottle/x");
         let hostile = render(&samples::hostile(), Style::default());
         assert!(!hostile.chars().any(|c| c.is_control() && c != '\n'), "{hostile}");
     }

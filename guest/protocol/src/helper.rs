@@ -256,6 +256,26 @@ pub enum Process {
     Gateway(Gateway),
     /// A program of the host's. Only a privileged helper starts one.
     Program(Program),
+    /// A command that a person gave, which makes a sandbox of its own. Only a helper in a user namespace starts one.
+    Command(Command),
+}
+
+/// A command that a person gave, run in one of the lab's net namespaces with the launcher's own environment. It is root of
+/// the helper's user namespace, or somebody without capabilities in a further one: whatever it makes, the kernel lets it
+/// reach nothing but the lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// The net namespace.
+    pub net: String,
+    /// The program, which is looked for in `PATH`, and its arguments.
+    pub argv: Vec<String>,
+    /// The ids of the ordinary user that it runs as; none: as root.
+    pub user: Option<(u32, u32)>,
+    /// What `/etc/resolv.conf` is to say, in the helper's own mount namespace.
+    pub resolv_conf: String,
+    /// The folder of [`Lab::folder`], in which that file is put.
+    pub folder: String,
 }
 
 /// A program of the host's, run in one of the lab's net namespaces, with a folder of its own.

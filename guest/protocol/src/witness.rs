@@ -106,7 +106,8 @@ pub struct UnixListener {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// Its listeners, in groups: those of a group get the port of its first one, or none of them is opened.
+    /// Its listeners, in groups: those of a group get the port of its first one, any free one where that is 0, or
+    /// none of them is opened.
     pub groups: Vec<Vec<Listener>>,
     /// Its Unix sockets.
     pub sockets: Vec<UnixListener>,

@@ -36,6 +36,13 @@ pub(super) fn map_self(inside: u32, uid: u32, gid: u32) -> Result<(), Failure> {
     map_own("gid_map", &format!("{inside} {gid} 1"))
 }
 
+/// Maps one user and one group of the user namespace that this process has just unshared, each to one outside.
+pub(super) fn map_own_ids(user: (u32, u32), group: (u32, u32)) -> Result<(), Failure> {
+    map_own("setgroups", "deny")?;
+    map_own("uid_map", &format!("{} {} 1", user.0, user.1))?;
+    map_own("gid_map", &format!("{} {} 1", group.0, group.1))
+}
+
 /// Root stays outside for a moment, as a child that writes the maps: only it may map somebody else.
 fn as_nobody() -> Result<(), Failure> {
     if let Err(errno) = setgroups(&[]) {

@@ -298,7 +298,8 @@ pub(crate) fn open_on_one_port(group: &[&Listener]) -> Result<Vec<(u32, Socket)>
 
 fn open_on_the_port_of_the_first(group: &[&Listener]) -> Result<Vec<(u32, Socket)>, Failure> {
     let mut opened = Vec::new();
-    let mut port = 0;
+    // 0: whichever is free.
+    let mut port = group.first().map_or(0, |first| first.address.port());
     for listener in group {
         let mut wanted = (*listener).clone();
         wanted.address.set_port(port);

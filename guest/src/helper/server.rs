@@ -253,6 +253,19 @@ impl Server {
                     run_role(entered, || program::run(&program))
                 })
             }
+            Process::Command(command) => {
+                if self.privileged {
+                    return Err(Failure::new("start a person's command as the host's root"));
+                }
+                let net = self.net(&command.net)?;
+                program::show_resolver(&command)?;
+                fork::run(move || {
+                    let entered = enter(net.as_ref())
+                        .and_then(|()| keep_only(streams))
+                        .and_then(|()| program::become_user(command.user));
+                    run_role(entered, || program::run_command(&command))
+                })
+            }
         }
         .doing(|| "fork".into())?;
         self.running.insert(pid.as_raw(), id);

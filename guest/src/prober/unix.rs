@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use claude_bottle_protocol::Nonce;
@@ -37,8 +37,8 @@ const WELL_KNOWN: &[&str] = &[
 ];
 /// Folders in which sockets are looked for, with all that is below them.
 const FOLDERS: &[&str] = &["/run", "/var/run", "/tmp", "/home", "/root", "/mnt", "/var/lib"];
-/// How many files and folders are looked at.
-const MOST_FILES: usize = 4096;
+/// How many files and folders are looked at, those that are less deep first.
+const MOST_FILES: usize = 65_536;
 /// How deep below one of [`FOLDERS`].
 const DEPTH: usize = 6;
 /// Variables that name sockets: as a path, or as a D-Bus address (`unix:path=…`).
@@ -62,10 +62,10 @@ pub(super) fn abstract_socket(name: &str, nonce: &Nonce, until: Instant) -> Word
 
 /// Connects to each of the witness's sockets that is in sight.
 pub(super) fn paths(wanted: &Paths, nonce: &Nonce, until: Instant) -> Word {
-    let candidates = if wanted.paths.is_empty() {
-        everywhere()
+    let (candidates, all) = if wanted.paths.is_empty() {
+        everywhere(until)
     } else {
-        wanted.paths.iter().map(PathBuf::from).collect()
+        (wanted.paths.iter().map(PathBuf::from).collect(), true)
     };
     let looked = candidates.len();
     let mut sockets = BTreeSet::new();
@@ -98,24 +98,25 @@ pub(super) fn paths(wanted: &Paths, nonce: &Nonce, until: Instant) -> Word {
             format!("{path} and {more} more sockets in sight are nobody's that may be tried");
         return Word { detail: Some(detail), ..Word::new(How::Fused) };
     }
+    if !all {
+        let detail = Some("there are more files than can be looked at".into());
+        return Word { detail, ..Word::new(How::Failed) };
+    }
     told.unwrap_or_else(|| {
         let detail = Some(format!("no socket at any of {looked} names"));
         Word { detail, ..Word::new(How::Unreachable) }
     })
 }
 
-/// Every name under which a socket might be found.
-fn everywhere() -> BTreeSet<PathBuf> {
+/// Every name under which a socket might be found, and whether that is all of them.
+fn everywhere(until: Instant) -> (BTreeSet<PathBuf>, bool) {
     let mut names: BTreeSet<PathBuf> = WELL_KNOWN.iter().map(PathBuf::from).collect();
     let variables = VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
     names.extend(variables.filter_map(|value| named_by(&value)));
     let table = std::fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
     names.extend(bound(&table));
-    let mut left = MOST_FILES;
-    for folder in FOLDERS {
-        walk(Path::new(folder), DEPTH, &mut left, &mut names);
-    }
-    names
+    let all = walk(FOLDERS.iter().map(PathBuf::from).collect(), MOST_FILES, until, &mut names);
+    (names, all)
 }
 
 /// The path in a variable: itself, `unix:///PATH`, or the first `unix:path=PATH` of a D-Bus address.
@@ -139,19 +140,36 @@ fn bound(table: &str) -> impl Iterator<Item = PathBuf> + '_ {
     })
 }
 
-/// Adds the sockets below `folder`; symbolic links are not followed.
-fn walk(folder: &Path, depth: usize, left: &mut usize, names: &mut BTreeSet<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let Some(fewer) = left.checked_sub(1) else { return };
-        *left = fewer;
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_socket() {
-            names.insert(entry.path());
-        } else if kind.is_dir() && depth > 0 {
-            walk(&entry.path(), depth - 1, left, names);
+/// Adds the sockets below `folders`, level by level; symbolic links are not followed. False if there are more than `most`
+/// files, or no time is left.
+fn walk(
+    mut folders: Vec<PathBuf>,
+    most: usize,
+    until: Instant,
+    names: &mut BTreeSet<PathBuf>,
+) -> bool {
+    let mut left = most;
+    for _ in 0..=DEPTH {
+        let mut below = Vec::new();
+        for folder in folders {
+            if Instant::now() >= until {
+                return false;
+            }
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for entry in entries.flatten() {
+                let Some(fewer) = left.checked_sub(1) else { return false };
+                left = fewer;
+                let Ok(kind) = entry.file_type() else { continue };
+                if kind.is_socket() {
+                    names.insert(entry.path());
+                } else if kind.is_dir() {
+                    below.push(entry.path());
+                }
+            }
         }
+        folders = below;
     }
+    true
 }
 
 fn one(address: &UnixAddr, nonce: &Nonce, until: Instant) -> Word {
@@ -221,6 +239,25 @@ mod tests {
                      0: 00000002 00000000 00010000 0001 01 1235 @/tmp/.X11-unix/X0\n\
                      0: 00000003 00000000 00000000 0001 03 1236\n";
         assert_eq!(bound(table).collect::<Vec<_>>(), [PathBuf::from("/run/a socket")]);
+    }
+
+    #[test]
+    fn what_is_less_deep_is_found_first_and_too_much_is_told() {
+        let folder = std::env::temp_dir().join(format!("cb-walk-{}", std::process::id()));
+        let deep = folder.join("a/b");
+        std::fs::create_dir_all(&deep).unwrap();
+        let (near, far) = (folder.join("z"), deep.join("far"));
+        let _listeners = [&near, &far].map(|path| UnixListener::bind(path).unwrap());
+        let later = Instant::now() + std::time::Duration::from_secs(60);
+        let found = |most| {
+            let mut names = BTreeSet::new();
+            let all = walk(vec![folder.clone()], most, later, &mut names);
+            (names.into_iter().collect::<Vec<_>>(), all)
+        };
+        assert_eq!(found(100), (vec![far.clone(), near.clone()], true));
+        assert_eq!(found(3), (vec![near.clone()], false));
+        assert!(!walk(vec![folder.clone()], 100, Instant::now(), &mut BTreeSet::new()));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! A sandbox of another make, and the witnesses on this machine around it.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
-use nix::sys::statvfs::{FsFlags, statvfs};
 
+use super::allowed::Allowed;
 use super::command::{FILE, SandboxCommand};
+use super::place::{in_sight, place, temporary};
 use super::sandbox::Sandbox;
 use super::witness::{self, Posted};
 use super::{Arena, LaunchError, NAME};
 use crate::bottle::Bottle;
-use crate::lab::{Answers, Fixture, Inbound, LabError, Observation, Sites, View, Witness};
+use crate::lab::{Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness};
 use crate::teardown::TeardownError;
 use crate::toolbox;
 
@@ -37,6 +37,7 @@ impl ExternalArena {
     pub(super) async fn launch(
         command: &SandboxCommand,
         patience: Duration,
+        allowed: &[Allowed],
     ) -> Result<Self, LaunchError> {
         let failed = |step: &str, source: Box<dyn std::error::Error + Send + Sync>| LaunchError {
             backend: NAME,
@@ -45,12 +46,12 @@ impl ExternalArena {
         };
         let bytes =
             toolbox::bytes().map_err(|error| failed("there is no toolbox", error.into()))?;
-        let folder = place(&bytes)
+        let folder = place(&bytes, temporary())
             .map_err(|error| failed("the toolbox cannot be put on disk", error.into()))?;
         let toolbox = folder.path().join(FILE);
         let sockets = in_sight(&std::env::temp_dir())
             .map_err(|error| failed("there is no folder for a socket", error.into()))?;
-        let posted = witness::post(&toolbox, sockets.path())
+        let posted = witness::post(&toolbox, sockets.path(), allowed)
             .await
             .map_err(|error| failed("the witness does not listen", error.into()))?;
         let sandbox =
@@ -59,43 +60,6 @@ impl ExternalArena {
             })?;
         Ok(Self { sandbox, lab: Here { posted, toolbox }, folder, sockets })
     }
-}
-
-/// The toolbox in a folder of its own, for every user to read and to execute: a sandbox may run as any.
-fn place(bytes: &[u8]) -> io::Result<tempfile::TempDir> {
-    let folder = executable_from([std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into()])?;
-    let file = folder.path().join(FILE);
-    std::fs::write(&file, bytes)?;
-    std::fs::set_permissions(&file, for_everybody())?;
-    Ok(folder)
-}
-
-/// A folder of its own below the first of `places` that can be written to and is not mounted `noexec`.
-fn executable_from(places: impl IntoIterator<Item = PathBuf>) -> io::Result<tempfile::TempDir> {
-    let mut last = io::Error::other("no folder to try");
-    for place in places {
-        let noexec = statvfs(&place).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC));
-        if noexec {
-            last = io::Error::other(format!("{} is mounted noexec", place.display()));
-            continue;
-        }
-        match in_sight(&place) {
-            Ok(folder) => return Ok(folder),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// A folder of its own below `place`, which every user may enter.
-fn in_sight(place: &Path) -> io::Result<tempfile::TempDir> {
-    let folder = tempfile::Builder::new().prefix("claude-bottle-").tempdir_in(place)?;
-    std::fs::set_permissions(folder.path(), for_everybody())?;
-    Ok(folder)
-}
-
-fn for_everybody() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o755)
 }
 
 #[async_trait]
@@ -156,31 +120,11 @@ impl Fixture for Here {
         None
     }
 
+    fn wiring(&self) -> Wiring {
+        witness::wiring(&self.posted.sites)
+    }
+
     fn has_real_bridge(&self) -> bool {
         false
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_from_which_nothing_can_be_executed_is_passed_over() {
-        let good = std::env::temp_dir();
-        let folder = executable_from(["/no/such".into(), good.clone()]).unwrap();
-        assert!(folder.path().starts_with(&good));
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let noexec = mounts.lines().find_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            let place = PathBuf::from(fields.next()?);
-            let options = fields.nth(1)?;
-            (place.is_dir() && options.split(',').any(|option| option == "noexec")).then_some(place)
-        });
-        let Some(noexec) = noexec else {
-            return eprintln!("skipped: nothing is mounted noexec here");
-        };
-        let error = executable_from([noexec]).unwrap_err().to_string();
-        assert!(error.contains("noexec"), "{error}");
     }
 }

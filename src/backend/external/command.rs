@@ -1,5 +1,6 @@
 //! The command that a person gives, and how the toolbox gets into its sandbox.
 
+use std::env::consts::ARCH;
 use std::path::Path;
 
 use claude_bottle_protocol::Nonce;
@@ -68,15 +69,30 @@ impl SandboxCommand {
 }
 
 /// Plain POSIX: takes the toolbox from standard input into the first folder in which something can be executed.
+///
+/// A shell may take a program of another machine's kind for a script, so that the kind comes first.
 fn bootstrap(length: usize, name: &Nonce) -> String {
+    let (kind, kinds) = (ARCH, kinds(ARCH));
     format!(
-        "for d in \"${{TMPDIR:-/tmp}}\" /tmp /var/tmp /dev/shm /run \"${{HOME:-/}}\" .; do \
+        "m=$(uname -m 2>/dev/null); case \"$m\" in ''|{kinds}) ;; \
+         *) echo \"the prober is for {kind}, and this machine is of the kind $m\" >&2; exit 125;; esac; \
+         for d in \"${{TMPDIR:-/tmp}}\" /tmp /var/tmp /dev/shm /run \"${{HOME:-/}}\" .; do \
          f=$d/.{name}; \
          if (printf '#!/bin/sh\\n' >\"$f\" && chmod 700 \"$f\" && \"$f\") 2>/dev/null; then \
          head -c {length} >\"$f\" && exec \"$f\" session --remove \"$f\"; rm -f \"$f\"; exit 125; fi; \
          rm -f \"$f\" 2>/dev/null; done; \
          echo 'no folder in there can be written to and executed from' >&2; exit 125"
     )
+}
+
+/// What `uname -m` may say where a program for `kind` runs, as a pattern of the shell's: `setarch(8)` makes it say that of
+/// 32 bits.
+fn kinds(kind: &str) -> String {
+    match kind {
+        "x86_64" => "x86_64|amd64|i[3456]86".into(),
+        "aarch64" => "aarch64|arm64|armv8l".into(),
+        other => other.into(),
+    }
 }
 
 #[cfg(test)]

@@ -3,20 +3,23 @@
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use claude_bottle_protocol::helper::Process;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStderr};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::process::Child;
 
 use super::command::{Entry, SandboxCommand};
 use super::greeting;
+use crate::backend::namespace::helper::{Helper, Started};
+use crate::backend::namespace::world::foreign::Foreign;
 use crate::bottle::session::Session;
-use crate::bottle::{Bottle, BottleError, Command, Running};
+use crate::bottle::{self, Bottle, BottleError, Command};
 use crate::probe::attempt::fresh_nonce;
 use crate::report::text::Untrusted;
 use crate::teardown::TeardownError;
@@ -57,8 +60,27 @@ pub(super) enum SandboxError {
 /// A sandbox with a session in it.
 pub(super) struct Sandbox {
     session: Session,
-    child: tokio::sync::Mutex<Child>,
-    group: Option<Pid>,
+    command: Running,
+}
+
+/// The command that the sandbox is made by.
+enum Running {
+    /// On this machine.
+    Here { child: tokio::sync::Mutex<Child>, group: Option<Pid> },
+    /// In the lab, whose end is its own.
+    InLab,
+}
+
+/// What came of waiting for the toolbox.
+enum Met {
+    /// It answers.
+    Session(Session),
+    /// What answers is not ours.
+    Stranger(BottleError),
+    /// The output ended before anything answered.
+    Ended { seen: Vec<u8> },
+    /// Something else kept it from answering.
+    Nothing { why: String, seen: Vec<u8> },
 }
 
 impl Sandbox {
@@ -79,59 +101,117 @@ impl Sandbox {
             .map_err(|source| SandboxError::Start { program: words[0].clone(), source })?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let group = Group(id);
-        let (Some(mut input), Some(mut output), Some(error)) =
+        let (Some(input), Some(output), Some(error)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             let why = "it has no standard streams".into();
             return Err(SandboxError::NoAnswer { why, printed: String::new() });
         };
-        let complaint = Arc::new(Mutex::new(Vec::new()));
-        let reading = tokio::spawn(keep(error, Arc::clone(&complaint)));
-
-        let mut seen = Vec::new();
-        let meeting = async {
-            let sending = async {
-                if entry == Entry::Streamed {
-                    // A shell that does not take it shows as a toolbox that does not answer.
-                    let _ = input.write_all(toolbox).await;
-                    let _ = input.flush().await;
-                }
-            };
-            let (found, ()) = tokio::join!(greeting::find(&mut output, &mut seen), sending);
-            found
-        };
-        let why = match tokio::time::timeout(patience, meeting).await {
-            Ok(Ok(greeted)) => {
-                let output = io::Cursor::new(greeted).chain(output);
-                let session = Session::open(output, input, patience).await?;
+        let complaint = Complaint::listen(error);
+        let (why, seen) = match meet(entry, toolbox, output, input, patience).await {
+            Met::Session(session) => {
                 // From here on the sandbox ends the group.
-                let group = group.release();
-                return Ok(Self { session, child: tokio::sync::Mutex::new(child), group });
+                let (child, group) = (tokio::sync::Mutex::new(child), group.release());
+                return Ok(Self { session, command: Running::Here { child, group } });
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                match tokio::time::timeout(LAST_WORDS, child.wait()).await {
+            Met::Stranger(error) => return Err(error.into()),
+            Met::Ended { seen } => {
+                let why = match tokio::time::timeout(LAST_WORDS, child.wait()).await {
                     Ok(Ok(status)) => format!("the command ended ({status})"),
                     _ => "the command closed its output".to_owned(),
-                }
+                };
+                (why, seen)
             }
-            Ok(Err(error)) => format!("the command's output: {error}"),
-            Err(_) => format!("nothing came for {} s", patience.as_secs()),
+            Met::Nothing { why, seen } => (why, seen),
         };
         drop(group);
-        let _ = tokio::time::timeout(LAST_WORDS, reading).await;
-        let complaint = complaint.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Err(SandboxError::NoAnswer { why, printed: printed(&seen, &complaint) })
+        Err(SandboxError::NoAnswer { why, printed: printed(&seen, &complaint.end().await) })
     }
 
-    /// Ends the session, then the command and whatever is in its process group.
+    /// As [`Sandbox::open`], for a command that runs on the lab's host: it ends with the lab.
+    pub(super) async fn open_in(
+        helper: &Helper,
+        command: &SandboxCommand,
+        folder: &Path,
+        toolbox: &[u8],
+        patience: Duration,
+    ) -> Result<Self, SandboxError> {
+        let (words, entry) = command.with(folder, toolbox.len(), &fresh_nonce());
+        let program = words[0].clone();
+        let started = helper.start(Process::Command(Foreign::command(words))).await;
+        let Started { id, stdio, stderr } = started
+            .map_err(|error| SandboxError::Start { program, source: io::Error::other(error) })?;
+        let (output, input) = stdio.into_split();
+        let complaint = Complaint::listen(stderr);
+        let (why, seen) = match meet(entry, toolbox, output, input, patience).await {
+            Met::Session(session) => return Ok(Self { session, command: Running::InLab }),
+            Met::Stranger(error) => return Err(error.into()),
+            Met::Ended { seen } => {
+                let why = match tokio::time::timeout(LAST_WORDS, helper.exit_of(id)).await {
+                    Ok(Ok(code)) => format!("the command ended (exit code {code})"),
+                    _ => "the command closed its output".to_owned(),
+                };
+                (why, seen)
+            }
+            Met::Nothing { why, seen } => (why, seen),
+        };
+        Err(SandboxError::NoAnswer { why, printed: printed(&seen, &complaint.end().await) })
+    }
+
+    /// Ends the session, then the command and whatever is in its process group: asked first, so that one that has made
+    /// something elsewhere, as a container engine's client has, can have it removed.
     pub(super) async fn end(&self) -> io::Result<()> {
         self.session.close(ENDING).await;
-        let mut child = self.child.lock().await;
-        let ended = tokio::time::timeout(ENDING, child.wait()).await;
-        drop(Group(self.group));
+        let Running::Here { child, group } = &self.command else { return Ok(()) };
+        let mut child = child.lock().await;
+        let mut ended = tokio::time::timeout(ENDING, child.wait()).await;
+        if ended.is_err()
+            && let Some(group) = group
+        {
+            // It may be gone already.
+            let _ = killpg(*group, Signal::SIGTERM);
+            ended = tokio::time::timeout(ENDING, child.wait()).await;
+        }
+        drop(Group(*group));
         match ended {
             Ok(ended) => ended.map(drop),
             Err(_) => child.kill().await,
+        }
+    }
+}
+
+/// Sends the toolbox where it is to be sent, and waits until it answers.
+async fn meet(
+    entry: Entry,
+    toolbox: &[u8],
+    mut output: impl AsyncRead + Send + Unpin + 'static,
+    mut input: impl AsyncWrite + Send + Unpin + 'static,
+    patience: Duration,
+) -> Met {
+    let mut seen = Vec::new();
+    let meeting = async {
+        let sending = async {
+            if entry == Entry::Streamed {
+                // A shell that does not take it shows as a toolbox that does not answer.
+                let _ = input.write_all(toolbox).await;
+                let _ = input.flush().await;
+            }
+        };
+        let (found, ()) = tokio::join!(greeting::find(&mut output, &mut seen), sending);
+        found
+    };
+    match tokio::time::timeout(patience, meeting).await {
+        Ok(Ok(greeted)) => {
+            let output = io::Cursor::new(greeted).chain(output);
+            match Session::open(output, input, patience).await {
+                Ok(session) => Met::Session(session),
+                Err(error) => Met::Stranger(error),
+            }
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Met::Ended { seen },
+        Ok(Err(error)) => Met::Nothing { why: format!("the command's output: {error}"), seen },
+        Err(_) => {
+            Met::Nothing { why: format!("nothing came for {} s", patience.as_secs_f32()), seen }
         }
     }
 }
@@ -156,20 +236,40 @@ impl Drop for Group {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        let Running::Here { child, group } = &mut self.command else { return };
         // Not once the leader has been waited for: its number may be somebody else's by then.
-        if self.child.get_mut().id().is_some() {
-            drop(Group(self.group));
+        if child.get_mut().id().is_some() {
+            drop(Group(*group));
         }
     }
 }
 
-/// Reads all of it, so that the command never blocks on it, and keeps the beginning.
-async fn keep(mut error: ChildStderr, kept: Arc<Mutex<Vec<u8>>>) {
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = error.read(&mut buffer).await {
-        let mut kept = kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let room = KEPT.saturating_sub(kept.len());
-        kept.extend_from_slice(&buffer[..length.min(room)]);
+/// What a command writes to its standard error: all of it is read, so that the command never blocks on it, and the beginning
+/// is kept.
+struct Complaint {
+    kept: Arc<Mutex<Vec<u8>>>,
+    reading: tokio::task::JoinHandle<()>,
+}
+
+impl Complaint {
+    fn listen(mut error: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keeping = Arc::clone(&kept);
+        let reading = tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = error.read(&mut buffer).await {
+                let mut kept = keeping.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = KEPT.saturating_sub(kept.len());
+                kept.extend_from_slice(&buffer[..length.min(room)]);
+            }
+        });
+        Self { kept, reading }
+    }
+
+    /// What there is of it once the command has had its last words.
+    async fn end(self) -> Vec<u8> {
+        let _ = tokio::time::timeout(LAST_WORDS, self.reading).await;
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -195,7 +295,7 @@ impl Bottle for Sandbox {
         self.session.toolbox()
     }
 
-    async fn start(&self, command: Command) -> Result<Running, BottleError> {
+    async fn start(&self, command: Command) -> Result<bottle::Running, BottleError> {
         self.session.start(command)
     }
 

@@ -1,5 +1,6 @@
 //! What this machine offers without being changed: its own addresses and sockets, each with a witness of this run.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -13,15 +14,19 @@ use claude_bottle_protocol::witness::{
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::lab::{Address, Answers, Listening, Sites, StreamLines, Witness, batch_line, converse};
+use super::allowed::{AllowError, Allowed};
+use crate::lab::{
+    Address, Answers, Listening, Place, Role, Sites, StreamLines, Wiring, Witness, batch_line,
+    converse,
+};
 use crate::probe::attempt::fresh_nonce;
 use crate::probe::definition::Site;
 
 /// Where controls come from.
 const PLACE: &str = "this machine";
 /// Why everything else is not dialled.
-const NOTHING_ELSE: &str = "from a sandbox of another make nothing is dialled but this machine's own addresses, at \
-                            which witnesses of this run listen";
+const NOTHING_ELSE: &str = "nothing is dialled but this machine's own addresses, at which witnesses of this run listen; \
+                            --lab puts a world around the sandbox";
 /// How long the witness may take to open its sockets.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -34,12 +39,12 @@ pub(super) struct Posted {
 }
 
 /// Starts `toolbox`'s witness; its sockets with paths are made in `folder`.
-pub(super) async fn post(toolbox: &Path, folder: &Path) -> io::Result<Posted> {
+pub(super) async fn post(toolbox: &Path, folder: &Path, allowed: &[Allowed]) -> io::Result<Posted> {
     let mut child = toolbox_role(toolbox, "witness")?;
     let (Some(mut orders), Some(events)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
-    let wanted = wanted(folder);
+    let wanted = wanted(folder, allowed);
     let mut line = serde_json::to_vec(&wanted)?;
     line.push(b'\n');
     orders.write_all(&line).await?;
@@ -47,7 +52,10 @@ pub(super) async fn post(toolbox: &Path, folder: &Path) -> io::Result<Posted> {
     let mut line = String::new();
     tokio::time::timeout(OPENING, events.read_line(&mut line)).await??;
     let opened: Opened = serde_json::from_str(&line)?;
-    let sites = sites(&wanted, &opened);
+    let mut sites = sites(&wanted, &opened);
+    sites.allowed = allowed.iter().map(|one| (one.address, one.transport)).collect();
+    let first = allowed.first().map(|one| Ok((one.to(false)?, one.transport))).transpose();
+    sites.sign_of_life = first.map_err(|error: AllowError| io::Error::other(error))?;
     let fuse = Fuse::Addresses(opened.listening.iter().map(|(_, address)| *address).collect());
     Ok(Posted { witness: Witness::new(events, orders), sites, fuse, _child: child })
 }
@@ -87,7 +95,7 @@ fn addresses() -> Vec<IpAddr> {
     all
 }
 
-fn wanted(folder: &Path) -> Wanted {
+fn wanted(folder: &Path, allowed: &[Allowed]) -> Wanted {
     let mut id = 0;
     let mut next = |transport, ip: IpAddr| {
         id += 1;
@@ -105,6 +113,17 @@ fn wanted(folder: &Path) -> Wanted {
         }
     }
     groups.insert(0, loopback);
+    // Whoever shares this loopback can have names looked up, at whatever resolver is there.
+    let resolver = [Transport::Tcp, Transport::Udp].map(|transport| {
+        let listener = next(transport, Ipv4Addr::LOCALHOST.into());
+        Listener { service: Service::Resolver, ..listener }
+    });
+    groups.push(resolver.into());
+    for Allowed { address, transport } in allowed {
+        let listener = next(*transport, address.ip());
+        // Before any of the others takes that port.
+        groups.insert(0, vec![Listener { address: *address, ..listener }]);
+    }
     let path = folder.join("socket").to_string_lossy().into_owned();
     let sockets = vec![
         UnixListener {
@@ -123,17 +142,22 @@ fn sites(wanted: &Wanted, opened: &Opened) -> Sites {
         |id| opened.failed.iter().find(|(failed, _)| *failed == id).map(|(_, why)| why.clone());
     for listener in wanted.groups.iter().flatten() {
         let Listener { id, transport, address, service } = *listener;
-        let site = if address.ip().is_loopback() { Site::RealLoopback } else { Site::HostGateway };
-        let port = "random";
+        let (site, port) = match (service, address.ip(), address.port()) {
+            (Service::Resolver, ..) => (Site::Resolver, "dns".to_owned()),
+            (_, ip, port) => {
+                let site = if ip.is_loopback() { Site::RealLoopback } else { Site::HostGateway };
+                (site, if port == 0 { "random".to_owned() } else { port.to_string() })
+            }
+        };
         match opened.listening.iter().find(|(known, _)| *known == id) {
             Some((_, bound)) => {
                 let name = format!("{site} {transport}/{port}");
                 let dialled_as = vec![bound.ip()];
                 let at = Address::from(*bound);
                 let one = Standing { id, name, transport, at, service, dialled_as };
-                sites.add(site, port, transport, one.listening());
+                sites.add(site, &port, transport, one.listening());
             }
-            None => sites.lacks(site, port, transport, failure(id).unwrap_or_default()),
+            None => sites.lacks(site, &port, transport, failure(id).unwrap_or_default()),
         }
     }
     for UnixListener { id, name } in &wanted.sockets {
@@ -158,6 +182,23 @@ fn sites(wanted: &Wanted, opened: &Opened) -> Sites {
         }
     }
     sites
+}
+
+/// The sandbox, and this machine with all that stands on it.
+pub(super) fn wiring(sites: &Sites) -> Wiring {
+    let of =
+        |name: &str, role, addresses, sites| Place { name: name.into(), role, addresses, sites };
+    let inet = sites.all().filter_map(|(.., one)| one.address.inet());
+    let others: BTreeSet<_> = inet.map(|one| one.ip()).filter(|ip| !ip.is_loopback()).collect();
+    let stands: BTreeSet<_> = sites.all().map(|(site, ..)| site).collect();
+    let addresses = others.iter().map(ToString::to_string).collect();
+    Wiring {
+        places: vec![
+            of("sandbox", Role::Bottle, Vec::new(), Vec::new()),
+            of(PLACE, Role::Machine, addresses, stands.into_iter().collect()),
+        ],
+        wires: Vec::new(),
+    }
 }
 
 /// A listener that stands, and whose controls dial it where it is.

@@ -4,7 +4,7 @@ mod arena;
 mod gateway;
 pub(super) mod helper;
 pub(in crate::backend) mod launcher;
-mod real;
+pub(super) mod real;
 mod started;
 #[cfg(test)]
 mod tests;

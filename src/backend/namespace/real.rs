@@ -30,7 +30,7 @@ pub(super) const ADDRESSES: [IpAddr; 3] = [
 
 /// What is listened on.
 #[derive(Debug, Default)]
-pub(super) struct RealLoopback {
+pub(in crate::backend) struct RealLoopback {
     /// The listeners.
     pub(super) opened: Vec<Opened>,
     /// What could not be had, and why.
@@ -64,7 +64,7 @@ pub(super) struct Absent {
 /// What a bottle holds as long as it lives. One that is in the real net namespace would reach the listeners of the
 /// others, so it is alone, as far as this process goes.
 #[expect(dead_code, reason = "held, not read")]
-pub(super) enum Share {
+pub(in crate::backend) enum Share {
     /// Together with others.
     Shared(OwnedRwLockReadGuard<()>),
     /// Alone.
@@ -73,7 +73,7 @@ pub(super) enum Share {
 
 impl Share {
     /// Waits until such a bottle may be launched.
-    pub(super) async fn take(alone: bool) -> Self {
+    pub(in crate::backend) async fn take(alone: bool) -> Self {
         static BOTTLES: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
         let bottles = Arc::clone(&BOTTLES);
         if alone {
@@ -89,7 +89,7 @@ impl RealLoopback {
     ///
     /// A port that this machine does not give away is left out, with the reason; that it is out of descriptors or
     /// memory is an error.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::backend) fn open() -> io::Result<Self> {
         let mut real = Self::default();
         let discard = match open_all("discard", DISCARD_PORT) {
             Ok(opened) => Ok(opened),

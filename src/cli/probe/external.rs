@@ -3,28 +3,45 @@
 use super::Runner;
 use super::selection::Selection;
 use crate::backend::external::{External, NAME, SandboxCommand};
+use crate::backend::lacking;
+use crate::host::Host;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome};
 use crate::report::progress::Progress;
 
-/// Probes the sandbox.
+/// Probes the sandbox. An error where something cannot be allowed.
 pub(super) fn run(
     runner: &Runner<'_>,
     command: &SandboxCommand,
     selection: &Selection,
     progress: &Progress,
-) -> Vec<RunOutcome> {
+) -> anyhow::Result<Vec<RunOutcome>> {
+    let arguments = runner.arguments;
     let (probes, needy): (Vec<Probe>, Vec<Probe>) =
         selection.probes().iter().cloned().partition(|probe| probe.needs.is_empty());
-    let backend = External::new(command.clone());
-    let outcome = runner.run(&backend, &probes, progress).unwrap_or_else(|| {
-        RunOutcome::inconclusive(NAME, None, &probes, "the run was interrupted")
-    });
+    let mut backend =
+        External::new(command.clone()).allowing(arguments.allow.clone()).in_lab(arguments.lab);
+    if let Some(patience) = arguments.patience {
+        backend = backend.patience(patience);
+    }
+    let probes = backend.probes(probes)?;
+    let no_lab = arguments.lab.then(|| lacking(&Host::detect(), "namespace")).flatten();
+    let outcome = match no_lab {
+        Some(why) => RunOutcome::inconclusive(
+            NAME,
+            None,
+            &probes,
+            &format!("no lab can be made here: {why}"),
+        ),
+        None => runner.run(&backend, &probes, progress).unwrap_or_else(|| {
+            RunOutcome::inconclusive(NAME, None, &probes, "the run was interrupted")
+        }),
+    };
     let mut runs = vec![outcome];
     let skipped = needy.iter().map(|probe| {
         let why = format!("needs {} inside the sandbox", probe.needs.join(", "));
         ProbeOutcome::skipped(probe, why)
     });
     RunOutcome::merge(&mut runs, vec![RunOutcome::of_skipped(NAME, skipped.collect())]);
-    runs
+    Ok(runs)
 }

@@ -54,6 +54,20 @@ pub(super) struct Arguments {
     #[cfg(target_os = "linux")]
     #[arg(long = "in", value_name = "COMMAND", conflicts_with_all = ["backend", "breach", "explain", "keep"])]
     into: Option<backend::external::SandboxCommand>,
+    /// What that sandbox must reach: a row of its own. An address that this machine has, or with --lab one of the lab's; `/udp`
+    /// behind it for UDP. Can be repeated.
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "into")]
+    allow: Vec<backend::external::Allowed>,
+    /// Run the whole command on a stand-in host with a world around it (internet, metadata, neighbours), so that nearly every
+    /// probe can be tried. Needs root or user namespaces; not for engines whose daemon makes the sandbox.
+    #[cfg(target_os = "linux")]
+    #[arg(long, requires = "into")]
+    lab: bool,
+    /// How long the prober may take to answer from inside: 60s, unless this says otherwise.
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "TIME", requires = "into", value_parser = humantime::parse_duration)]
+    patience: Option<std::time::Duration>,
     /// A folder of probe definitions instead of the built-in ones.
     #[arg(long, value_name = "DIR")]
     probes: Option<PathBuf>,
@@ -137,7 +151,7 @@ pub(super) fn run(arguments: &Arguments, colour: Colour) -> anyhow::Result<ExitC
         return breaches::run(&runner, wanted, &selection, colour, progress, started);
     }
 
-    let runs = runner.wanted(&selection, &progress);
+    let runs = runner.wanted(&selection, &progress)?;
     progress.finish();
     let style = colour.style(arguments.verbose);
     let mut text = arguments.render(&runs, style);
@@ -174,7 +188,11 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     /// A run on each backend that was asked for, or in the sandbox of another make.
-    fn wanted(&self, selection: &Selection, progress: &Progress) -> Vec<RunOutcome> {
+    fn wanted(
+        &self,
+        selection: &Selection,
+        progress: &Progress,
+    ) -> anyhow::Result<Vec<RunOutcome>> {
         #[cfg(target_os = "linux")]
         if let Some(command) = &self.arguments.into {
             return external::run(self, command, selection, progress);
@@ -185,7 +203,7 @@ impl Runner<'_> {
             runs.push(self.on_backend(name, selection, progress));
             RunOutcome::merge(&mut runs, selection.skipped(name));
         }
-        runs
+        Ok(runs)
     }
 
     /// One run.

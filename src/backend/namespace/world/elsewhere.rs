@@ -39,9 +39,7 @@ impl Elsewhere {
     /// The world without a bottle.
     pub(in crate::backend) fn new() -> Self {
         let mut world = World::plan("", None);
-        let is_there = |name: &str| name != net::BOTTLE && name != net::BUNDLE;
-        world.lab.nets.retain(|net| is_there(&net.name));
-        world.lab.links.retain(|link| is_there(&link.a.net) && is_there(&link.b.net));
+        world.vacate();
         let wired = |interface: &str| interface != "bundle0";
         let host = world.net(net::HOST);
         host.addresses.retain(|address| wired(&address.interface));

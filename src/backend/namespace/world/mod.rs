@@ -11,6 +11,7 @@
 //! The bottle has one route, to the bundle's address. The host forwards for the bundle, as a real one does.
 
 pub(in crate::backend) mod elsewhere;
+pub(in crate::backend) mod foreign;
 mod holes;
 mod map;
 mod posts;
@@ -121,6 +122,13 @@ impl World {
             sites.lacks(Site::RealLoopback, port, *transport, why.clone());
         }
         sites
+    }
+
+    /// The same world without bottle and bundle, and without the wires to them.
+    fn vacate(&mut self) {
+        let is_there = |name: &str| name != net::BOTTLE && name != net::BUNDLE;
+        self.lab.nets.retain(|net| is_there(&net.name));
+        self.lab.links.retain(|link| is_there(&link.a.net) && is_there(&link.b.net));
     }
 
     fn net(&mut self, name: &str) -> &mut Net {

@@ -83,7 +83,7 @@ pub(super) struct Stand {
 }
 
 impl Stand {
-    fn new(site: Site, port: impl Into<String>) -> Self {
+    pub(super) fn new(site: Site, port: impl Into<String>) -> Self {
         let (dialled_as, control_dials) = (Vec::new(), ONE);
         let (port, service) = (port.into(), Service::Echo);
         Self { site, port, dialled_as, control: net::HOST, control_dials, service }
@@ -95,12 +95,12 @@ impl Stand {
     }
 
     /// Dialled as any of `addresses`; one control for all.
-    fn dialled_as(self, addresses: &[IpAddr]) -> Self {
+    pub(super) fn dialled_as(self, addresses: &[IpAddr]) -> Self {
         Self { dialled_as: addresses.to_vec(), ..self }
     }
 
     /// Controls come from `net` and dial `address`.
-    fn control(self, net: &'static str, address: IpAddr) -> Self {
+    pub(super) fn control(self, net: &'static str, address: IpAddr) -> Self {
         Self { control: net, control_dials: address, ..self }
     }
 
@@ -248,7 +248,7 @@ impl Posts {
         }
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         net: &'static str,
         transport: Transport,

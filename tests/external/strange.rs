@@ -1,0 +1,75 @@
+//! Sandboxes in which something is not as it usually is.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::{BARE, WITH_TOOLBOX, has_bubblewrap, told, works};
+
+#[test]
+fn one_that_intercepts_cannot_be_judged() {
+    // Every connection ends at a witness of its own, which answers as ours would.
+    let listens = r#"{\"groups\":[[{\"id\":1,\"transport\":\"tcp\",\"address\":\"0.0.0.0:7777\"}]],\"sockets\":[]}"#;
+    let redirect = "iptables -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 7777";
+    // Every address is this machine's own in there.
+    let everywhere = "ip route add local 0.0.0.0/0 dev lo";
+    let closed =
+        format!("{WITH_TOOLBOX} --unshare-net --unshare-user --uid 0 --gid 0 --cap-add ALL");
+    if !works(&format!(
+        "{} --unshare-net --unshare-user --uid 0 --gid 0 --cap-add ALL sh -c '{everywhere} && {redirect}'",
+        BARE
+    )) {
+        eprintln!(
+            "one_that_intercepts: skipped: no bubblewrap, ip or iptables, or no rule can be made here"
+        );
+        return;
+    }
+    let script = format!(
+        "{everywhere}; {redirect}; mkfifo /tmp/out; exec 4<>/tmp/out; \
+         (echo \"{listens}\"; sleep 60) | /tmp/in/toolbox witness >/tmp/out & read _ <&4; exec /tmp/in/toolbox"
+    );
+    let text = told(&format!("{closed} sh -c '{script}'"), 3);
+    assert!(
+        text.contains("something intercepts: the prober says answered, yet nothing arrived"),
+        "{text}"
+    );
+    assert!(!text.contains("Not as it should be"), "{text}");
+}
+
+#[test]
+fn one_without_a_shell_says_so_and_takes_the_toolbox_itself() {
+    if !has_bubblewrap("one_without_a_shell") {
+        return;
+    }
+    let empty = "bwrap --tmpfs / --proc /proc --dev /dev --unshare-all --ro-bind {dir} /in";
+    told(&format!("{empty} /in/toolbox"), 0);
+    let text = told(&format!("{empty} sh"), 3);
+    assert!(text.contains("execvp sh: No such file or directory"), "{text}");
+}
+
+#[test]
+fn one_in_which_nothing_can_be_executed_says_so() {
+    if !has_bubblewrap("one_in_which_nothing_can_be_executed") {
+        return;
+    }
+    // A file system that is only read, and folders from which nothing is executed.
+    let read_only =
+        "bwrap --ro-bind / / --proc /proc --dev /dev --remount-ro /dev --unshare-net --chdir /";
+    let noexec = format!(
+        "{BARE} --unshare-net --remount-ro /tmp --remount-ro /run --remount-ro /var --remount-ro /dev"
+    );
+    for command in [read_only, &noexec] {
+        let text = told(command, 3);
+        assert!(text.contains("no folder in there can be written to and executed from"), "{text}");
+    }
+}
+
+#[test]
+fn another_kind_of_machine_is_told() {
+    // A folder with an uname of another machine's, first in the path.
+    let folder = tempfile::tempdir().unwrap();
+    let uname = folder.path().join("uname");
+    std::fs::write(&uname, "#!/bin/sh\necho riscv64\n").unwrap();
+    std::fs::set_permissions(&uname, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let text = told(&format!("env PATH={path} sh -c"), 3);
+    assert!(text.contains("and this machine is of the kind riscv64"), "{text}");
+}
