@@ -57,6 +57,12 @@ pub enum Breach {
     UnpinnedRoutes,
     /// The agent's routes are pinned, and no packet filter stands beside them.
     UnpinnedFilter,
+    /// The bottle's limit on processes leaves none for a command.
+    NoProcessLeft,
+    /// The agent has every capability, no filter on system calls, and no packet filter beside its routes.
+    Privileged,
+    /// Another bottle is on the same network, whose routes are left as the engine makes them.
+    SharedNetwork,
     /// The agent's resolver is the engine's own, which hands on what it is asked.
     UnpinnedResolver,
     /// The bottle's network is an ordinary one, with routes as the engine makes them.
@@ -235,6 +241,24 @@ const ABOUT: &[About] = &[
         breach: Breach::UnpinnedFilter,
         name: "unpinned-filter",
         title: "the agent's routes are pinned, and no packet filter stands beside them",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::NoProcessLeft,
+        name: "no-process-left",
+        title: "the bottle's limit on processes leaves none for a command",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::Privileged,
+        name: "privileged",
+        title: "the agent runs as with --privileged, and no packet filter stands beside its routes",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::SharedNetwork,
+        name: "shared-network",
+        title: "another bottle is on the same network, whose routes are left as the engine makes them",
         knock_ons: &[],
     },
     About {

@@ -20,6 +20,7 @@ mod wires;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab};
 
@@ -48,6 +49,31 @@ pub struct Topology {
     pub processes: Vec<Process>,
     /// The ports that only stand for a free one.
     pub random_ports: BTreeSet<u16>,
+    /// What packet filters drop.
+    pub barriers: Vec<Barrier>,
+    /// Whether a container engine's own filter on system calls is on: of what attempts try it refuses new namespaces alone, and
+    /// those to whoever lacks `CAP_SYS_ADMIN`.
+    pub default_profile: bool,
+}
+
+/// A packet filter, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Barrier {
+    /// Nothing leaves the net but what is for these addresses, or for its own loopback: neither frames nor what is sent to
+    /// everybody.
+    Leaving {
+        /// The net.
+        net: String,
+        /// The addresses.
+        to: Vec<IpAddr>,
+    },
+    /// The net forwards nothing in IPv4 that comes or goes by this interface, and does not say so.
+    Through {
+        /// The net.
+        net: String,
+        /// The interface.
+        interface: String,
+    },
 }
 
 /// A process of the lab.

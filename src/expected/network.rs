@@ -8,12 +8,12 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use claude_bottle_protocol::helper::{Forwarder, Lab, Net, REAL};
+use claude_bottle_protocol::helper::{End, Forwarder, Lab, Net, REAL};
 use claude_bottle_protocol::prober::How;
 use claude_bottle_protocol::witness::{Listener, Transport};
 use ipnet::IpNet;
 
-use super::Topology;
+use super::{Barrier, Topology};
 
 /// The most nets that a packet crosses: any more is a loop of routes.
 const MOST_HOPS: usize = 16;
@@ -170,6 +170,7 @@ impl<'a> Network<'a> {
         way: &mut Way,
     ) -> Result<Arrived, Stopped> {
         let mut at = net.to_owned();
+        let mut came_by = None;
         for hop in 0..MOST_HOPS {
             let stopped = |source, told, why| Stopped { net: at.clone(), source, told, why };
             let for_its_network = || hop > 0 && self.has_broadcast(&at, None, destination);
@@ -191,19 +192,54 @@ impl<'a> Network<'a> {
                 let why = format!("no address to send from to {destination}");
                 return Err(stopped(None, true, why));
             }
-            let Some((peer, interface)) = self.other_end(&at, onward.interface) else {
-                let why = format!("{} is wired to nothing", onward.interface);
-                return Err(stopped(source, false, why));
-            };
-            if !self.answers_for(peer, interface, onward.via) {
+            if let Some((told, why)) = self.barred(&at, came_by, onward.interface, destination) {
+                return Err(stopped(source, told, why));
+            }
+            // Several on one interface: a bridge.
+            let answers =
+                |(_, peer): &(&End, &End)| self.answers_for(&peer.net, &peer.interface, onward.via);
+            let other =
+                self.wires(&at).filter(|(own, _)| own.interface == onward.interface).find(answers);
+            let Some((_, peer)) = other else {
                 let why =
                     format!("nobody at the other end of {} has {}", onward.interface, onward.via);
                 return Err(stopped(source, false, why));
-            }
-            way.hops.push((onward.interface.to_owned(), peer.to_owned()));
-            peer.clone_into(&mut at);
+            };
+            way.hops.push((onward.interface.to_owned(), peer.net.clone()));
+            came_by = Some(peer.interface.as_str());
+            peer.net.clone_into(&mut at);
         }
         Err(Stopped { net: at, source, told: false, why: "the routes go round in circles".into() })
+    }
+
+    /// Whether a packet filter of the net drops what came by one interface, or from the net itself, and leaves by another: whether
+    /// the sender is told, and why.
+    fn barred(
+        self,
+        net: &str,
+        came_by: Option<&str>,
+        leaves_by: &str,
+        to: IpAddr,
+    ) -> Option<(bool, String)> {
+        if self.keeps_in(net, to) {
+            return Some((true, format!("the packet filter drops what is for {to}")));
+        }
+        let closed = |wanted: &str| {
+            self.topology.barriers.iter().any(|barrier| {
+                matches!(barrier, Barrier::Through { net: here, interface }
+                    if here == net && interface == wanted)
+            })
+        };
+        let bars = came_by.is_some_and(|came_by| closed(came_by) || closed(leaves_by));
+        (bars && to.is_ipv4()).then(|| (false, "the packet filter forwards nothing there".into()))
+    }
+
+    /// Whether a packet filter of the net lets nothing out that is for this address.
+    pub(super) fn keeps_in(self, net: &str, to: IpAddr) -> bool {
+        self.topology.barriers.iter().any(|barrier| {
+            matches!(barrier, Barrier::Leaving { net: here, to: allowed }
+                if here == net && !allowed.contains(&to))
+        })
     }
 
     pub(super) fn net(self, name: &str) -> Option<&'a Net> {
@@ -217,18 +253,6 @@ impl<'a> Network<'a> {
             return false;
         }
         address.is_loopback() || net.addresses.iter().any(|own| own.address == address)
-    }
-
-    /// The net and the interface at the other end of a wire.
-    fn other_end(self, net: &str, interface: &str) -> Option<(&'a str, &'a str)> {
-        self.lab().links.iter().find_map(|link| {
-            for (one, other) in [(&link.a, &link.b), (&link.b, &link.a)] {
-                if one.net == net && one.interface == interface {
-                    return Some((other.net.as_str(), other.interface.as_str()));
-                }
-            }
-            None
-        })
     }
 
     /// Whether the net resolves the address to its end of the wire.
@@ -441,6 +465,8 @@ pub(super) mod tests {
             host: String::new(),
             processes: Vec::new(),
             random_ports: BTreeSet::new(),
+            barriers: Vec::new(),
+            default_profile: false,
         }
     }
 

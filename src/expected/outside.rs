@@ -52,7 +52,7 @@ pub(super) fn fate(action: &Action, look: Look, topology: &Topology) -> Sight {
         (Action::Sweep(Sweep { host, except }), Look::BundleListeners) => {
             sweep(topology, host, except)
         }
-        (Action::Unshare, Look::Strays) => unshare(bottle),
+        (Action::Unshare, Look::Strays) => unshare(topology),
         (Action::Listen, Look::HostListeners) => {
             if bottle.net == topology.host {
                 return shows(format!("the bottle listens in {}", topology.host));
@@ -98,7 +98,11 @@ fn sweep(topology: &Topology, host: &str, except: &[u16]) -> Sight {
 
 /// Two locks: the filter on system calls; and a limit of the bottle's own user namespace, which it has unless it keeps
 /// capabilities.
-fn unshare(bottle: &Bottle) -> Sight {
+fn unshare(topology: &Topology) -> Sight {
+    let bottle = &topology.bottle;
+    if topology.default_profile && !has(bottle, "SYS_ADMIN") {
+        return nothing(How::Prohibited, "the engine's filter on system calls refuses it");
+    }
     let filtered = bottle.seccomp && !bottle.user_namespaces;
     let limited = bottle.capabilities.is_empty() && !bottle.user_namespaces;
     match (filtered, limited) {

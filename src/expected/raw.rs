@@ -42,7 +42,7 @@ pub(super) fn group(topology: &Topology, target: &Target) -> Fate {
     let addresses = names::resolve(&target.host, &topology.bottle).into_iter();
     let network = Network::new(topology);
     let mut heard =
-        addresses.filter_map(|ip| network.on_the_wires(net, SocketAddr::new(ip, target.port)));
+        addresses.flat_map(|ip| network.on_the_wires(net, SocketAddr::new(ip, target.port)));
     match heard.next() {
         Some((listener, way)) => Fate::Arrives { listener, way },
         None => Fate::Stays { how: How::Sent, way: format!("nobody on a wire of {net} hears it") },

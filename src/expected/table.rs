@@ -16,7 +16,7 @@ use crate::probe::outcome::RunOutcome;
 use crate::probe::verdict::Verdict;
 
 /// Why nothing can be told of what the prober does.
-const CANNOT_RUN: &str = "the prober cannot run: no file in the bottle can be executed";
+const CANNOT_RUN: &str = "the prober cannot run: no command in the bottle can be started";
 
 /// The expectations of one bottle, by probe and attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -181,7 +181,9 @@ impl<'a> Oracle<'a> {
             Means::Exec if self.topology.bottle.executable => {
                 Expected::new(Kind::Reached, "files in the bottle can be executed")
             }
-            Means::Exec => Expected::new(Kind::Unreached, "no file in the bottle can be executed"),
+            Means::Exec => {
+                Expected::new(Kind::Unreached, "no command in the bottle can be started")
+            }
             Means::Prober { action, listeners, .. } => {
                 let fate = methods::fate(action, self.topology);
                 self.of_prober(fate, listeners, &planned.definition.how)

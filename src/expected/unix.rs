@@ -46,7 +46,7 @@ pub(super) fn control_arrives(topology: &Topology, listening: &Listening) -> boo
     let got = match control_dials {
         Address::Inet(address) if *service == Service::Segment => {
             let heard = Network::new(topology).on_the_wires(control, *address);
-            heard.map(|(listener, _)| listener)
+            heard.into_iter().map(|(listener, _)| listener).find(|heard| heard == id)
         }
         Address::Inet(address) => inet_control(topology, control, *transport, *address),
         Address::Abstract(name) => {

@@ -10,7 +10,7 @@ use super::network::{Arrived, Network, Stopped, Way};
 
 impl<'a> Network<'a> {
     /// The interfaces of a net, each with the other end of its wire.
-    fn wires(self, net: &str) -> impl Iterator<Item = (&'a End, &'a End)> {
+    pub(super) fn wires(self, net: &str) -> impl Iterator<Item = (&'a End, &'a End)> {
         let ends =
             self.lab().links.iter().flat_map(|link| [(&link.a, &link.b), (&link.b, &link.a)]);
         ends.filter(move |(own, _)| own.net == net)
@@ -18,6 +18,9 @@ impl<'a> Network<'a> {
 
     /// Who sees a frame of this ethertype that is broadcast on every interface of the net.
     pub(super) fn broadcast(self, from: &str, ethertype: u16) -> Option<(u32, String)> {
+        if self.keeps_in(from, Ipv4Addr::BROADCAST.into()) {
+            return None;
+        }
         self.wires(from).find_map(|(own, other)| {
             let seen = self.lab().listeners.iter().find(|placed| {
                 placed.net == other.net
@@ -33,8 +36,11 @@ impl<'a> Network<'a> {
     }
 
     /// Who hears what is sent to this group, or broadcast to this port, on every interface of the net.
-    pub(super) fn on_the_wires(self, from: &str, to: SocketAddr) -> Option<(u32, String)> {
-        let heard = self.wires(from).find_map(|(own, other)| {
+    pub(super) fn on_the_wires(self, from: &str, to: SocketAddr) -> Vec<(u32, String)> {
+        if self.keeps_in(from, to.ip()) {
+            return Vec::new();
+        }
+        let heard = self.wires(from).filter_map(|(own, other)| {
             let broadcast = || {
                 self.has_broadcast(&own.net, Some(&own.interface), to.ip())
                     && self.has_broadcast(&other.net, None, to.ip())
@@ -53,7 +59,11 @@ impl<'a> Network<'a> {
             way.end = format!("hears {to}");
             Some((heard, way.to_string()))
         };
-        heard.or_else(|| if is_to_everybody(to.ip()) { None } else { routed() })
+        let mut heard: Vec<_> = heard.collect();
+        if heard.is_empty() && !is_to_everybody(to.ip()) {
+            heard.extend(routed());
+        }
+        heard
     }
 
     /// Who takes what comes to the net for this group, or for everybody in it.
@@ -93,6 +103,9 @@ impl<'a> Network<'a> {
         }
         if self.is_local(net, to) {
             return Ok(Arrived { net: net.to_owned(), source: to });
+        }
+        if self.keeps_in(net, to) {
+            return Err(stopped(true, format!("the packet filter drops what is for {to}")));
         }
         let has_it = |(_, other): &(&End, &End)| self.answers_for(&other.net, &other.interface, to);
         match self.wires(net).find(has_it) {
@@ -142,8 +155,9 @@ mod tests {
     fn a_directed_broadcast_is_heard_in_its_network_wherever_it_comes_from() {
         let mut topology = chain();
         topology.lab.listeners.push(listens(5, "mid", Transport::Udp, "0.0.0.0:9"));
-        let heard =
-            |topology: &_, to: &str| Network::new(topology).on_the_wires("in", to.parse().unwrap());
+        let heard = |topology: &_, to: &str| {
+            Network::new(topology).on_the_wires("in", to.parse().unwrap()).into_iter().next()
+        };
         let own = "in i0 → mid: hears 10.0.0.255:9".to_owned();
         assert_eq!(heard(&topology, "10.0.0.255:9"), Some((5, own)));
         // That of the network behind `mid` is routed there.

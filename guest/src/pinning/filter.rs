@@ -54,17 +54,17 @@ const IN_IPV4: (u32, u32) = (12, 16);
 const IN_ARP: (u32, u32) = (14, 24);
 
 /// Makes the filter, around the interface that leads to the bundle.
-pub(super) fn install(interface: &str, agent: Ipv4Addr, bundle: Ipv4Addr) -> Result<(), Failure> {
-    nftables::make(&wanted(interface, agent, bundle), || {
+pub(super) fn install(interface: &str, agent: Ipv4Addr, peers: &[Ipv4Addr]) -> Result<(), Failure> {
+    nftables::make(&wanted(interface, agent, peers), || {
         "make the packet filter (it takes nf_tables with the egress hook, Linux 5.16)".into()
     })
 }
 
 /// The filter must be as it was made. Further tables are no matter: what one drops no other lets through.
-pub(super) fn verify(interface: &str, agent: Ipv4Addr, bundle: Ipv4Addr) -> Result<(), Failure> {
+pub(super) fn verify(interface: &str, agent: Ipv4Addr, peers: &[Ipv4Addr]) -> Result<(), Failure> {
     for kind in [Kind::Table, Kind::Chain, Kind::Rule] {
         let wanted: Vec<_> =
-            wanted(interface, agent, bundle).into_iter().filter(|one| one.kind == kind).collect();
+            wanted(interface, agent, peers).into_iter().filter(|one| one.kind == kind).collect();
         let mut there = nftables::list(kind)?;
         there.retain(|(family, says)| is_ours(*family, says));
         if let Some(why) = differs(&there, &wanted) {
@@ -96,30 +96,28 @@ fn differs(there: &[(u8, Vec<u8>)], wanted: &[Thing]) -> Option<String> {
     None
 }
 
-fn wanted(interface: &str, agent: Ipv4Addr, bundle: Ipv4Addr) -> Vec<Thing> {
+fn wanted(interface: &str, agent: Ipv4Addr, peers: &[Ipv4Addr]) -> Vec<Thing> {
     let mut all = Vec::new();
     for family in [NETDEV, INET] {
         let says = vec![text(NAME, TABLE), number(TABLE_FLAGS, 0)];
         all.push(Thing { kind: Kind::Table, family, says });
     }
-    let chains = [
+    let arp = |peer: &Ipv4Addr| [is_protocol(ARP), between(IN_ARP, agent, *peer)].concat();
+    let frame = |peer: &Ipv4Addr| [is_protocol(IPV4), between(IN_IPV4, agent, *peer)].concat();
+    let out = |peer: &Ipv4Addr| [is_ipv4(), between(IN_IPV4, agent, *peer)].concat();
+    let back = |peer: &Ipv4Addr| [is_ipv4(), between(IN_IPV4, *peer, agent)].concat();
+    let chains: [(_, Vec<Vec<Expression>>); 3] = [
         (
             (NETDEV, "egress", EGRESS, Some(interface)),
-            vec![
-                [is_protocol(ARP), between(IN_ARP, agent, bundle)].concat(),
-                [is_protocol(IPV4), between(IN_IPV4, agent, bundle)].concat(),
-            ],
+            peers.iter().map(arp).chain(peers.iter().map(frame)).collect(),
         ),
         (
             (INET, "output", OUTPUT, None),
-            vec![is_loopback(TO_INTERFACE), [is_ipv4(), between(IN_IPV4, agent, bundle)].concat()],
+            [is_loopback(TO_INTERFACE)].into_iter().chain(peers.iter().map(out)).collect(),
         ),
         (
             (INET, "input", INPUT, None),
-            vec![
-                is_loopback(FROM_INTERFACE),
-                [is_ipv4(), between(IN_IPV4, bundle, agent)].concat(),
-            ],
+            [is_loopback(FROM_INTERFACE)].into_iter().chain(peers.iter().map(back)).collect(),
         ),
     ];
     for ((family, name, hook, device), rules) in chains {
@@ -207,7 +205,7 @@ mod tests {
     const BUNDLE: Ipv4Addr = Ipv4Addr::new(10, 210, 0, 2);
 
     fn rules(bundle: Ipv4Addr) -> Vec<Thing> {
-        let all = wanted("eth0", AGENT, bundle);
+        let all = wanted("eth0", AGENT, &[bundle]);
         all.into_iter().filter(|one| one.kind == Kind::Rule).collect()
     }
 
@@ -228,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_dormant_table_and_an_accepting_chain_are_not_ours() {
-        let all = wanted("eth0", AGENT, BUNDLE);
+        let all = wanted("eth0", AGENT, &[BUNDLE]);
         let of = |kind| all.iter().filter(|one| one.kind == kind).cloned().collect::<Vec<_>>();
         for (kind, attribute, value) in
             [(Kind::Table, TABLE_FLAGS, 1), (Kind::Chain, CHAIN_POLICY, ACCEPT)]

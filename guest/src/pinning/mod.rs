@@ -13,25 +13,26 @@ use nix::sched::{CloneFlags, setns};
 use crate::failure::{Doing as _, Failure};
 use crate::sys::interface;
 
-const USAGE: &str = "pin [--look] [--there] [--no-filter] AGENT BUNDLE";
+const USAGE: &str = "pin [--look] [--there] [--routes-only] AGENT BUNDLE [OTHER…]";
 
-/// `pin [--look] [--there] [--no-filter] AGENT BUNDLE`: removes every IPv4 route of the main table but the one to BUNDLE on
-/// the link, which it adds if it is missing, and installs the packet filter; with `--look` it only tells whether all that is
-/// so, with `--there` in the net namespace that standard input is open on, and without the filter with `--no-filter`.
-/// Refuses to touch a net namespace that is not AGENT's: one that does not have that address.
+/// `pin [--look] [--there] [--routes-only] AGENT BUNDLE [OTHER…]`: removes every IPv4 route of the main table but those to
+/// BUNDLE and each OTHER on the link, which it adds if they are missing, and installs the packet filter; with `--look` it only
+/// tells whether all that is so, with `--there` in the net namespace that standard input is open on, and with `--routes-only`
+/// the routes are all that it minds. Refuses to touch a net namespace that is not AGENT's: one that does not have that
+/// address.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let (flags, addresses): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|word| word.starts_with("--"));
-    let known = ["--look", "--there", "--no-filter"];
+    let known = ["--look", "--there", "--routes-only"];
     let parsed: Result<Vec<Ipv4Addr>, _> = addresses.iter().map(|word| word.parse()).collect();
-    let (Ok([agent, bundle]), true) =
-        (parsed.as_deref(), flags.iter().all(|flag| known.contains(flag)))
+    let (Ok([agent, peers @ ..]), true) =
+        (parsed.as_deref(), flags.iter().all(|flag| known.contains(flag)) && addresses.len() > 1)
     else {
         eprintln!("toolbox: {USAGE}");
         return ExitCode::from(2);
     };
     let has = |flag| flags.contains(&flag);
-    let pinning = Pinning { agent: *agent, bundle: *bundle, filtered: !has("--no-filter") };
+    let pinning = Pinning { agent: *agent, peers, routes_only: has("--routes-only") };
     let entered = if has("--there") { enter() } else { Ok(()) };
     let done = entered.and_then(|()| pinning.check());
     let done = done.and_then(|()| if has("--look") { Ok(()) } else { pinning.pin() });
@@ -50,13 +51,14 @@ fn enter() -> Result<(), Failure> {
         .doing(|| "enter the net namespace of standard input".into())
 }
 
-struct Pinning {
+struct Pinning<'a> {
     agent: Ipv4Addr,
-    bundle: Ipv4Addr,
-    filtered: bool,
+    /// The bundle, and whoever else the agent may reach.
+    peers: &'a [Ipv4Addr],
+    routes_only: bool,
 }
 
-impl Pinning {
+impl Pinning<'_> {
     /// The namespace must be the one that is meant.
     fn check(&self) -> Result<(), Failure> {
         let trie = fs::read_to_string("/proc/self/net/fib_trie");
@@ -74,21 +76,34 @@ impl Pinning {
 
     /// The filter first: from then on nothing leaves, whatever the routes are.
     fn pin(&self) -> Result<(), Failure> {
-        let interface = routes::interface(self.bundle)?;
-        if self.filtered {
-            filter::install(&interface, self.agent, self.bundle)?;
+        let interface = routes::interface(self.peers[0])?;
+        if !self.routes_only {
+            filter::install(&interface, self.agent, self.peers)?;
         }
-        routes::pin(self.bundle, &interface)
+        routes::pin(self.peers, &interface)
     }
 
-    /// One interface, one route, no IPv6 beside loopback's, and the filter.
+    /// The routes; one interface, no IPv6 beside loopback's, and the filter.
     fn verify(&self) -> Result<(), Failure> {
-        routes::verify(self.bundle)?;
-        let interface = routes::interface(self.bundle)?;
+        routes::verify(self.peers)?;
+        if self.routes_only {
+            return Ok(());
+        }
+        no_ipv6()?;
+        let interface = routes::interface(self.peers[0])?;
         if let Some(other) = up()?.into_iter().find(|name| *name != interface) {
             return Err(Failure::new(format!("there is another interface: {other}")));
         }
-        if self.filtered { filter::verify(&interface, self.agent, self.bundle) } else { Ok(()) }
+        filter::verify(&interface, self.agent, self.peers)
+    }
+}
+
+fn no_ipv6() -> Result<(), Failure> {
+    // Absent where the kernel has no IPv6.
+    let v6 = fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    match v6.lines().find(|line| !line.ends_with(" lo")) {
+        Some(line) => Err(Failure::new(format!("there is IPv6: {line}"))),
+        None => Ok(()),
     }
 }
 

@@ -33,8 +33,8 @@ fn parse(line: &str) -> Option<Route> {
     })
 }
 
-fn is_the_one(route: &Route, bundle: Ipv4Addr) -> bool {
-    route.destination == IpAddr::V4(bundle) && route.prefix == 32 && route.via.is_none()
+fn is_the_one(route: &Route, peer: Ipv4Addr) -> bool {
+    route.destination == IpAddr::V4(peer) && route.prefix == 32 && route.via.is_none()
 }
 
 /// The interface that leads to the bundle.
@@ -45,22 +45,26 @@ pub(super) fn interface(bundle: Ipv4Addr) -> Result<String, Failure> {
     Ok(near.interface.clone())
 }
 
-/// Leaves the one route.
-pub(super) fn pin(bundle: Ipv4Addr, interface: &str) -> Result<(), Failure> {
+/// Leaves the routes to these addresses, on the link.
+pub(super) fn pin(peers: &[Ipv4Addr], interface: &str) -> Result<(), Failure> {
     let routes = routes()?;
     let index = |interface: &str| {
         nix::net::if_::if_nametoindex(interface).doing(|| format!("find {interface}"))
     };
     let mut requests = Vec::new();
-    if !routes.iter().any(|route| is_the_one(route, bundle)) {
-        let (destination, interface) = (IpAddr::V4(bundle), interface.to_owned());
+    for peer in peers.iter().filter(|peer| !routes.iter().any(|route| is_the_one(route, **peer))) {
+        let (destination, interface) = (IpAddr::V4(*peer), interface.to_owned());
         let route = Route { destination, prefix: 32, via: None, interface };
         requests.push(netlink::route(index(&route.interface)?, &route));
     }
-    for route in routes.iter().filter(|route| !is_the_one(route, bundle)) {
+    for route in routes.iter().filter(|route| !is_wanted(route, peers)) {
         requests.push(netlink::no_route(index(&route.interface)?, route));
     }
     Netlink::open()?.apply(requests)
+}
+
+fn is_wanted(route: &Route, peers: &[Ipv4Addr]) -> bool {
+    peers.iter().any(|peer| is_the_one(route, *peer))
 }
 
 fn holds(route: &Route, address: Ipv4Addr) -> bool {
@@ -69,22 +73,18 @@ fn holds(route: &Route, address: Ipv4Addr) -> bool {
     u32::from(net) & mask == u32::from(address) & mask
 }
 
-/// One route, and no IPv6 beside loopback's.
-pub(super) fn verify(bundle: Ipv4Addr) -> Result<(), Failure> {
+/// A route to each of these addresses, and no other.
+pub(super) fn verify(peers: &[Ipv4Addr]) -> Result<(), Failure> {
     let routes = routes()?;
-    if let Some(other) = routes.iter().find(|route| !is_the_one(route, bundle)) {
+    if let Some(other) = routes.iter().find(|route| !is_wanted(route, peers)) {
         let Route { destination, prefix, via, interface } = other;
         let via = via.map_or_else(String::new, |via| format!(" by {via}"));
         let why = format!("there is another route: {destination}/{prefix}{via} on {interface}");
         return Err(Failure::new(why));
     }
-    if routes.is_empty() {
-        return Err(Failure::new("there is no route at all"));
-    }
-    // Absent where the kernel has no IPv6.
-    let v6 = fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
-    match v6.lines().find(|line| !line.ends_with(" lo")) {
-        Some(line) => Err(Failure::new(format!("there is IPv6: {line}"))),
+    let is_there = |peer: &&Ipv4Addr| routes.iter().any(|route| is_the_one(route, **peer));
+    match peers.iter().find(|peer| !is_there(peer)) {
+        Some(peer) => Err(Failure::new(format!("there is no route to {peer}"))),
         None => Ok(()),
     }
 }

@@ -10,7 +10,9 @@ use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::{How, Sweep, Target, Word};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getpeername, getsockname, socket,
+};
 
 use super::{Means, dial};
 
@@ -97,6 +99,13 @@ fn settled(pending: &mut Vec<(u16, OwnedFd)>) -> Vec<(u16, OwnedFd)> {
 impl Tally {
     /// Whoever listens there gets the nonce.
     fn opened(&mut self, port: u16, socket: OwnedFd, nonce: &Nonce) {
+        // Among the prober's own addresses it may come to a port at which its own socket happens to be: that one connects to
+        // itself (RFC 9293 §3.5, a simultaneous open), and nobody listens.
+        let peer = getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok();
+        if peer.is_some() && peer == getsockname(socket.as_raw_fd()).ok() {
+            self.refused += 1;
+            return;
+        }
         let _ = TcpStream::from(socket).write_all(format!("{nonce}\n").as_bytes());
         self.open.push(port);
     }
@@ -126,6 +135,18 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn a_socket_that_connects_to_itself_is_no_open_port() {
+        let any = SockaddrStorage::from("127.0.0.1:0".parse::<SocketAddr>().unwrap());
+        let own = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+        nix::sys::socket::bind(own.as_raw_fd(), &any).unwrap();
+        let itself: SockaddrStorage = getsockname(own.as_raw_fd()).unwrap();
+        connect(own.as_raw_fd(), &itself).unwrap();
+        let mut tally = Tally::default();
+        tally.opened(1, own, &Nonce::from_bits(7));
+        assert_eq!(tally.word().how, How::Refused);
+    }
 
     #[test]
     fn an_open_port_gets_the_nonce_unless_it_is_planned() {

@@ -2,38 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bollard::models::{EndpointIpamConfig, EndpointSettings, NetworkConnectRequest};
 use claude_bottle_protocol::helper::Process;
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::private::PrivateEngine;
-use super::spec::{Joined, Spec};
-use super::{DockerBottle, Engine, holes, launch};
-use crate::backend::namespace::world::elsewhere::{Elsewhere, Place};
-use crate::backend::namespace::world::inbound;
+use super::spec::Joined;
+use super::under_test::{SHARED, UnderTest};
+use super::{DockerBottle, Engine, Launched, drawn, holes, launch};
+use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
 use crate::backend::{Arena, Backend, LaunchError};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
+use crate::expected::Table;
 use crate::host::Endpoint;
 use crate::lab::{
     Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Witness,
     batch_line, converse,
 };
+use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
 /// The backend's name.
 const NAME: &str = "docker";
-/// The one subnet of a bottle that is alone on its engine: the attempts of two runs then read the same.
-const POOL: &str = "10.210.0.0/28";
-/// The address of the engine's default bridge.
-const DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1));
 /// How long the resolver on the host may take to listen.
 const LISTENS: Duration = Duration::from_secs(10);
 
@@ -51,6 +49,10 @@ impl Backend for Docker {
         holes::ALL
     }
 
+    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
+        Some(drawn::topology(breach).table(probes, NAME))
+    }
+
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
         Ok(Box::new(Box::pin(DockerArena::launch(breach)).await?))
     }
@@ -58,6 +60,7 @@ impl Backend for Docker {
 
 struct DockerArena {
     bottle: DockerBottle,
+    other_bottle: DockerBottle,
     lab: DockerLab,
     engine: Arc<PrivateEngine>,
     _resolver: UnixStream,
@@ -93,44 +96,74 @@ impl DockerArena {
         let client = Engine::connect(&endpoint, engine.inside(Path::new("/proc"))).await;
         let client = client.map_err(failed("the private engine is not reached"))?;
 
-        let mut spec = Spec::new(format!("bottle-{:08x}", rand::random::<u32>()));
-        spec.pool = POOL.parse().expect("a network");
-        if let Some(breach) = breach {
-            holes::make(&mut spec, breach);
-        }
-        let launched = Box::pin(launch(&client, &spec, &|_| {})).await;
-        let launched = launched.map_err(failed("the bottle does not start"))?;
-        let beside = Self::beside(&engine, &world, &spec, &launched).await;
-        let lab = match beside {
-            Ok(lab) => lab,
-            Err(error) => {
-                // With the engine all of it goes.
-                let _ = launched.bottle.teardown().await;
-                let _ = engine.end().await;
-                return Err(error);
-            }
+        let under_test = UnderTest::new(breach);
+        let pair = Self::pair(&client, &under_test).await;
+        // With the engine all of it goes.
+        let lab = match &pair {
+            Ok((own, other)) => Self::beside(&engine, &world, &under_test, own, other).await,
+            Err(_) => Err(failed("there is no bottle")("it does not start")),
         };
-        Ok(Self { bottle: launched.bottle, lab, engine, _resolver: resolver })
+        match (pair, lab) {
+            (Ok((own, other)), Ok(lab)) => {
+                let (bottle, other_bottle) = (own.bottle, other.bottle);
+                Ok(Self { bottle, other_bottle, lab, engine, _resolver: resolver })
+            }
+            (Ok(_), Err(error)) | (Err(error), _) => {
+                let _ = engine.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The bottle under test, and the other one.
+    async fn pair(
+        client: &Engine,
+        under_test: &UnderTest,
+    ) -> Result<(Launched, Launched), LaunchError> {
+        let launched = |spec| Box::pin(launch(client, spec, &|_| {}));
+        let pair = tokio::join!(launched(&under_test.bottle), launched(&under_test.other_bottle));
+        let own = pair.0.map_err(failed("the bottle does not start"))?;
+        let other = pair.1.map_err(failed("the other bottle does not start"))?;
+        if under_test.shared_network {
+            let address = EndpointIpamConfig {
+                ipv4_address: Some(SHARED.to_string()),
+                ..EndpointIpamConfig::default()
+            };
+            let request = NetworkConnectRequest {
+                container: other.agent.id.clone(),
+                endpoint_config: Some(EndpointSettings {
+                    ipam_config: Some(address),
+                    ..EndpointSettings::default()
+                }),
+            };
+            let connected = client.docker().connect_network(&own.network, request).await;
+            connected.map_err(failed("the other bottle is not connected"))?;
+        }
+        Ok((own, other))
     }
 
     /// The witness in the bundle, and where everything is.
     async fn beside(
         engine: &Arc<PrivateEngine>,
         world: &Elsewhere,
-        spec: &Spec,
-        launched: &super::Launched,
+        under_test: &UnderTest,
+        launched: &Launched,
+        other: &Launched,
     ) -> Result<DockerLab, LaunchError> {
-        let world = world.with(&Place {
-            bundle: launched.plan.bundle_address.into(),
-            gateway: launched.plan.gateway.into(),
-            default_bridge: DEFAULT_BRIDGE,
-            egress_everywhere: spec.holes.egress_on_all_interfaces,
-        });
+        let spec = &under_test.bottle;
+        let world = world.with(&under_test.place(&launched.plan, &other.plan));
         let pid = |pid: i64| u32::try_from(pid).unwrap_or_default();
         // Who shares its bundle's namespace is where its bundle is.
         let agent =
             if spec.holes.joined == Joined::Bundle { &launched.bundle } else { &launched.agent };
-        let lab = world.beside(&spec.name, pid(agent.pid), pid(launched.bundle.pid));
+        let daemon = engine.pid_of_daemon().map_err(failed("the engine is not found"))?;
+        let processes = Processes {
+            bottle: pid(agent.pid),
+            bundle: pid(launched.bundle.pid),
+            other_bottle: pid(other.agent.pid),
+            engine: daemon,
+        };
+        let lab = world.beside(&spec.name, processes);
         let extended = engine.extend(&lab).await;
         let (built, witness) = extended.map_err(failed("the lab does not stand"))?;
         let mut inodes = engine.built().inodes.clone();
@@ -161,9 +194,9 @@ impl Arena for DockerArena {
     }
 
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {
-        let removed = self.bottle.teardown().await;
+        let (removed, other) = tokio::join!(self.bottle.teardown(), self.other_bottle.teardown());
         let ended = self.engine.end().await;
-        removed?;
+        removed.and(other)?;
         ended.map_err(|error| TeardownError(vec![("the private engine".into(), error.into())]))
     }
 }
@@ -216,7 +249,7 @@ impl Fixture for DockerLab {
     }
 
     fn inbound(&self) -> Option<Inbound> {
-        Some(inbound())
+        Some(Elsewhere::inbound())
     }
 
     fn has_real_bridge(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What each breach changes in a sound bottle.
 
-use super::spec::{Joined, Mount, Spec};
+use super::spec::{Holes, Joined, Mount, Spec};
 use crate::backend::namespace::world::elsewhere::Elsewhere;
 use crate::breach::Breach;
 
@@ -18,6 +18,18 @@ pub(super) const ALL: &[Breach] = &[
     Breach::NetAdmin,
     Breach::DockerSocketMounted,
     Breach::HostGatewayAlias,
+    Breach::NoBundleRoute,
+    Breach::NoProcessLeft,
+    Breach::SharedNetwork,
+    Breach::Ipv6On,
+    Breach::PublishedPort,
+    Breach::StrayBundlePort,
+    Breach::SshAgentMounted,
+    Breach::DbusMounted,
+    Breach::PingGroupRange,
+    Breach::UserNamespaces,
+    Breach::HostProcesses,
+    Breach::Privileged,
 ];
 
 /// The name of the network that every engine has.
@@ -39,9 +51,36 @@ pub(super) fn make(spec: &mut Spec, breach: Breach) {
         Breach::NetRaw => (holes.cap_add, holes.root) = (vec!["NET_RAW".into()], true),
         Breach::NetAdmin => (holes.cap_add, holes.root) = (vec!["NET_ADMIN".into()], true),
         Breach::DockerSocketMounted => {
-            let (source, target) = (Elsewhere::docker_socket(), "/var/run/docker.sock".into());
-            holes.mounts.push(Mount { source, target, writable: false });
-            holes.root = true;
+            mount(holes, Elsewhere::docker_socket(), "/var/run/docker.sock");
+        }
+        Breach::SshAgentMounted => {
+            mount(holes, Elsewhere::ssh_agent(), "/ssh-agent");
+            spec.env.insert("SSH_AUTH_SOCK".into(), "/ssh-agent".into());
+        }
+        Breach::DbusMounted => {
+            mount(holes, Elsewhere::session_bus(), "/run/user/0/bus");
+            let address = "unix:path=/run/user/0/bus";
+            spec.env.insert("DBUS_SESSION_BUS_ADDRESS".into(), address.into());
+        }
+        Breach::NoBundleRoute => holes.no_bundle_route = true,
+        Breach::NoProcessLeft => holes.starved = true,
+        // That the other bottle is there as well is not this one's doing.
+        Breach::SharedNetwork => holes.unpinned_routes = true,
+        Breach::Ipv6On => holes.ipv6 = Some(Elsewhere::network_v6()),
+        Breach::PublishedPort => holes.also_reached.push(Elsewhere::published()),
+        Breach::StrayBundlePort => holes.stray_port = true,
+        Breach::PingGroupRange => holes.ping = true,
+        Breach::UserNamespaces => holes.unconfined = true,
+        Breach::HostProcesses => {
+            holes.host_processes = true;
+            holes.cap_add = ["SYS_ADMIN", "SYS_PTRACE"].map(str::to_owned).into();
+            (holes.root, holes.unconfined) = (true, true);
+        }
+        // What an engine's `--privileged` grants, as far as anything here asks for it.
+        Breach::Privileged => {
+            let capabilities = ["NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE"];
+            holes.cap_add = capabilities.map(str::to_owned).into();
+            (holes.root, holes.unconfined, holes.unfiltered) = (true, true, true);
         }
         Breach::HostGatewayAlias => {
             let alias = ("host.docker.internal".to_owned(), "host-gateway".to_owned());
@@ -50,4 +89,10 @@ pub(super) fn make(spec: &mut Spec, breach: Breach) {
         }
         _ => {}
     }
+}
+
+/// Read-only, which changes nothing, and for root, who may open it.
+fn mount(holes: &mut Holes, source: String, target: &str) {
+    holes.mounts.push(Mount { source, target: target.into(), writable: false });
+    holes.root = true;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, NetworkConnectRequest};
+use bollard::models::{ContainerCreateBody, ContainerUpdateBody, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, LogsOptionsBuilder, WaitContainerOptions,
 };
@@ -150,6 +150,12 @@ impl Launch<'_> {
         }
         let (session, pids) = tokio::join!(greet(attached), pids(engine, &bundle, &agent));
         let (session, (bundle_pid, agent_pid)) = (session?, pids?);
+        if plan.starved {
+            let limit =
+                ContainerUpdateBody { pids_limit: Some(1), ..ContainerUpdateBody::default() };
+            let limited = engine.docker.update_container(&agent, limit).await;
+            limited.map_err(call(format!("limit the container {agent}")))?;
+        }
         (self.done)(Step::Greeted);
         let bundle = Container { id: bundle, pid: bundle_pid };
         let agent = Container { id: agent, pid: agent_pid };

@@ -9,12 +9,15 @@
 //! | `plan` | every request of a launch, as data |
 //! | `engine`, `attached`, `image` | what an engine is asked |
 //! | `launch`, `bottle` | carrying a plan out, and the handle |
+//! | `under_test`, `holes` | what a bottle under test is to be like, sound or breached |
+//! | `drawn` | what an engine makes of a plan, for the simulator |
 //! | `owner`, `cleanup` | who launched what, and what nobody owns any more |
 
 mod arena;
 pub mod attached;
 mod bottle;
 pub mod cleanup;
+mod drawn;
 pub mod engine;
 pub mod error;
 mod holes;
@@ -24,6 +27,7 @@ pub mod owner;
 pub mod plan;
 pub mod private;
 pub mod spec;
+mod under_test;
 
 pub use self::arena::Docker;
 pub use self::bottle::DockerBottle;

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
-    Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum, VolumeCreateRequest,
+    Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+    VolumeCreateRequest,
 };
 use ipnet::Ipv4Net;
 use serde::Serialize;
@@ -105,6 +105,8 @@ pub struct Plan {
     pub pinner: Option<ContainerCreateBody>,
     /// A network that the agent is connected to at last: only in a bottle with that hole.
     pub second_network: Option<String>,
+    /// Whether the agent is left no process for a command, once it has greeted: only in a bottle with that hole.
+    pub starved: bool,
     /// Whether routes and packet filter are looked at before each command.
     pub verified: bool,
 }
@@ -145,6 +147,7 @@ impl Plan {
             agent: make.agent(),
             pinner: spec.holes.pinned().then(|| make.pinner()),
             second_network: spec.holes.second_network.clone(),
+            starved: spec.holes.starved,
             verified: spec.holes.verified(),
         })
     }
@@ -229,7 +232,7 @@ impl Make<'_> {
     fn network(&self) -> NetworkCreateRequest {
         let holes = &self.spec.holes;
         let mut options = HashMap::new();
-        if self.facts.major >= 28 && !holes.open_network && !holes.unpinned_routes {
+        if self.facts.major >= 28 && !holes.open_network && holes.pinned() && holes.ipv6.is_none() {
             // Without an address of the host on the bridge; Engine 28 and newer.
             for family in ["ipv4", "ipv6"] {
                 let option = format!("com.docker.network.bridge.gateway_mode_{family}");
@@ -241,12 +244,16 @@ impl Make<'_> {
             gateway: Some(self.at.gateway.to_string()),
             ..IpamConfig::default()
         };
+        let v6 = holes
+            .ipv6
+            .map(|subnet| IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() });
+        let configs = [config].into_iter().chain(v6).collect();
         NetworkCreateRequest {
             name: self.spec.name.clone(),
             driver: Some("bridge".to_owned()),
             internal: Some(!holes.open_network),
-            enable_ipv6: Some(false),
-            ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
+            enable_ipv6: Some(self.spec.holes.ipv6.is_some()),
+            ipam: Some(Ipam { config: Some(configs), ..Ipam::default() }),
             options: (!options.is_empty()).then_some(options),
             labels: Some(self.labels.clone()),
             ..NetworkCreateRequest::default()
@@ -300,9 +307,11 @@ impl Make<'_> {
 
     fn sysctls(&self) -> HashMap<String, String> {
         // Docker lets every group ping, and so makes ICMP sockets for everybody.
-        let mut sysctls =
-            HashMap::from([("net.ipv4.ping_group_range".to_owned(), "1 0".to_owned())]);
-        if self.facts.ipv6 && !self.spec.holes.ipv6 {
+        let mut sysctls = HashMap::new();
+        if !self.spec.holes.ping {
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "1 0".to_owned());
+        }
+        if self.facts.ipv6 && self.spec.holes.ipv6.is_none() {
             sysctls.insert("net.ipv6.conf.all.disable_ipv6".to_owned(), "1".to_owned());
         }
         sysctls
@@ -349,6 +358,7 @@ impl Make<'_> {
             memory: Some(spec.limits.memory),
             memory_swap: Some(spec.limits.memory),
             pids_limit: Some(spec.limits.pids),
+            pid_mode: holes.host_processes.then(|| "host".to_owned()),
             cap_add: (!holes.cap_add.is_empty()).then(|| holes.cap_add.clone()),
             binds: Some(self.binds()),
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), "exec,mode=1777".to_owned())])),
@@ -356,20 +366,16 @@ impl Make<'_> {
             log_config: Some(log("none", &[])),
             ..Self::walls()
         };
+        if holes.unconfined {
+            let options = host.security_opt.get_or_insert_default();
+            options.extend(["seccomp=unconfined", "apparmor=unconfined"].map(str::to_owned));
+        }
         if own {
             host.sysctls = Some(self.sysctls());
             if !holes.unpinned_resolver {
                 host.dns = Some(vec![at.bundle.to_string()]);
                 host.dns_search = Some(vec![".".to_owned()]);
             }
-            let ports = holes.published.iter().map(|port| {
-                let binding = PortBinding {
-                    host_ip: Some("127.0.0.1".to_owned()),
-                    host_port: Some("0".to_owned()),
-                };
-                (format!("{port}/tcp"), Some(vec![binding]))
-            });
-            host.port_bindings = (!holes.published.is_empty()).then(|| ports.collect());
         }
         if own || holes.joined == Joined::Host {
             let hosts = holes.extra_hosts.iter().map(|(name, at)| format!("{name}:{at}"));
@@ -410,12 +416,16 @@ impl Make<'_> {
 
     /// Pins routes, and installs the packet filter.
     fn pinner(&self) -> ContainerCreateBody {
-        let addresses = [self.at.agent.to_string(), self.at.bundle.to_string()];
+        let holes = &self.spec.holes;
+        // Of the 16 addresses the last one that is free; nobody has it.
+        let nobody = Ipv4Addr::from(u32::from(self.subnet.broadcast()) - 1);
+        let bundle = if holes.no_bundle_route { nobody } else { self.at.bundle };
+        let addresses = [&[self.at.agent, bundle], &holes.also_reached[..]].concat();
         let mut arguments = vec!["pin".to_owned()];
-        if !self.spec.holes.filtered() {
-            arguments.push("--no-filter".to_owned());
+        if !holes.filtered() {
+            arguments.push("--routes-only".to_owned());
         }
-        arguments.extend(addresses);
+        arguments.extend(addresses.iter().map(ToString::to_string));
         ContainerCreateBody {
             image: Some(self.toolbox.to_owned()),
             // To have the capability, and not only be allowed to.

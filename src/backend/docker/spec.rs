@@ -1,8 +1,9 @@
 //! What a person or a test wants of a bottle, before anything is known of the engine.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// A bottle to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,10 @@ pub struct Holes {
     pub unpinned_routes: bool,
     /// The agent's routes are pinned, and no packet filter stands beside them.
     pub unfiltered: bool,
+    /// The agent's one route leads to nobody.
+    pub no_bundle_route: bool,
+    /// Further addresses that routes and packet filter let the agent reach, as if they were on its wire.
+    pub also_reached: Vec<Ipv4Addr>,
     /// The agent's resolver is the engine's, which forwards.
     pub unpinned_resolver: bool,
     /// The bottle's network is not an internal one.
@@ -75,8 +80,16 @@ pub struct Holes {
     pub joined: Joined,
     /// A network, by its id, that the agent is connected to as well, after its routes were pinned.
     pub second_network: Option<String>,
-    /// IPv6 is not switched off.
-    pub ipv6: bool,
+    /// The bottle's network has this subnet of IPv6, and nobody minds.
+    pub ipv6: Option<Ipv6Net>,
+    /// Every group may make ping sockets, as the engine sets it.
+    pub ping: bool,
+    /// No filter on system calls is on.
+    pub unconfined: bool,
+    /// The agent is in the PID namespace of the engine's host.
+    pub host_processes: bool,
+    /// The agent may have one process, which is its session.
+    pub starved: bool,
     /// The agent's commands run as root in their container.
     pub root: bool,
     /// Capabilities that the agent gets, such as `NET_RAW`.
@@ -85,10 +98,10 @@ pub struct Holes {
     pub mounts: Vec<Mount>,
     /// Further names: name and address, or `host-gateway`.
     pub extra_hosts: Vec<(String, String)>,
-    /// TCP ports of the agent that are published at random ports of the host's loopback.
-    pub published: Vec<u16>,
     /// The egress daemon is bound to every address of the bundle. For the lab, whose witness stands in for it.
     pub egress_on_all_interfaces: bool,
+    /// Something that no plan has listens in the bundle. For the lab, too.
+    pub stray_port: bool,
 }
 
 impl Spec {
@@ -116,11 +129,11 @@ impl Holes {
 
     /// Whether a packet filter stands beside the pinned routes. One would keep in what a second network or IPv6 lets out.
     pub fn filtered(&self) -> bool {
-        self.pinned() && !self.unfiltered && self.second_network.is_none() && !self.ipv6
+        self.pinned() && !self.unfiltered && self.second_network.is_none() && self.ipv6.is_none()
     }
 
     /// Whether the routes must be as they were pinned before each command.
     pub fn verified(&self) -> bool {
-        self.pinned() && self.second_network.is_none() && !self.ipv6
+        self.pinned() && self.second_network.is_none()
     }
 }

@@ -10,6 +10,8 @@ use claude_bottle_protocol::helper::Program;
 const FOLDER: &str = "/run";
 /// Where the engine listens.
 pub(super) const SOCKET: &str = "/run/docker.sock";
+/// Where it says which process it is.
+pub(super) const PID_FILE: &str = "/run/dockerd.pid";
 /// The address of the default bridge, and its network: the first one that Docker itself takes.
 const DEFAULT_BRIDGE: &str = "172.17.0.1/16";
 /// The resolver of the engine's host. On loopback, as with dnsmasq or systemd-resolved: the engine then asks it from the
@@ -24,7 +26,7 @@ pub(super) fn program(dockerd: &Path, net: &str, cgroup: &str) -> Program {
         ("--config-file", in_folder("daemon.json")),
         ("--data-root", in_folder("data")),
         ("--exec-root", in_folder("exec")),
-        ("--pidfile", in_folder("dockerd.pid")),
+        ("--pidfile", PID_FILE.into()),
         ("--host", format!("unix://{SOCKET}")),
         ("--exec-opt", "native.cgroupdriver=cgroupfs".into()),
         ("--cgroup-parent", format!("/{cgroup}")),

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use self::config::{SOCKET, program};
+use self::config::{PID_FILE, SOCKET, program};
 use crate::backend::namespace::helper::{Built, Helper, HelperError};
 use crate::lab::Witness;
 
@@ -133,6 +133,12 @@ impl PrivateEngine {
     /// The process that holds its host's PID namespace, seen from here.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The process of `dockerd`, as its host counts.
+    pub fn pid_of_daemon(&self) -> io::Result<u32> {
+        let text = std::fs::read_to_string(self.inside(Path::new(PID_FILE)))?;
+        text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     /// What sees whatever arrives in the lab around it.

@@ -1,14 +1,18 @@
 //! The same world around a bottle and a bundle that somebody else makes: the engine of another backend, on the host.
 
+mod drawn;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use claude_bottle_protocol::helper::{Forwarder, Lab, Net, Placed};
+use ipnet::Ipv6Net;
 
+pub(in crate::backend) use self::drawn::Drawn;
 use super::posts::Post;
 use super::wires::route;
-use super::{World, map, net, sockets};
+use super::{World, inbound, map, net, sockets};
 use crate::backend::namespace::helper::Built;
-use crate::lab::Sites;
+use crate::lab::{Inbound, Sites};
 use crate::probe::definition::Site;
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -27,8 +31,25 @@ pub(in crate::backend) struct Place {
     pub(in crate::backend) gateway: IpAddr,
     /// The host's address on the engine's default bridge.
     pub(in crate::backend) default_bridge: IpAddr,
+    /// The addresses of the other bottle.
+    pub(in crate::backend) other_bottle: Vec<IpAddr>,
     /// Whether the egress daemon listens on every address of the bundle.
     pub(in crate::backend) egress_everywhere: bool,
+    /// Whether something that no plan has listens in the bundle.
+    pub(in crate::backend) stray_port: bool,
+}
+
+/// Processes whose net namespaces listeners are opened in, by their ids as the engine's host counts.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::backend) struct Processes {
+    /// The agent.
+    pub(in crate::backend) bottle: u32,
+    /// Its bundle.
+    pub(in crate::backend) bundle: u32,
+    /// The other bottle's agent.
+    pub(in crate::backend) other_bottle: u32,
+    /// The engine.
+    pub(in crate::backend) engine: u32,
 }
 
 /// The world around an engine.
@@ -71,15 +92,40 @@ impl Elsewhere {
         }
     }
 
-    /// Where the host has its Docker socket.
+    /// Where the host has its Docker socket, its ssh-agent's, and that of its D-Bus session.
     pub(in crate::backend) fn docker_socket() -> String {
         format!("{FOLDER}/{}", sockets::DOCKER)
+    }
+
+    pub(in crate::backend) fn ssh_agent() -> String {
+        format!("{FOLDER}/{}", sockets::SSH_AGENT)
+    }
+
+    pub(in crate::backend) fn session_bus() -> String {
+        format!("{FOLDER}/{}", sockets::SESSION_BUS)
+    }
+
+    /// The address of the host's on which others publish their ports, and nothing else is.
+    pub(in crate::backend) fn published() -> Ipv4Addr {
+        match map::PUBLISHED {
+            IpAddr::V4(v4) => v4,
+            IpAddr::V6(_) => unreachable!("it is written in IPv4"),
+        }
+    }
+
+    /// A network to which the world knows the way back.
+    pub(in crate::backend) fn network_v6() -> Ipv6Net {
+        let IpAddr::V6(first) = map::wire_v6(0x210, 0) else { unreachable!("it is IPv6") };
+        Ipv6Net::new_assert(first, 64)
     }
 
     /// What stands before there is a bottle.
     pub(in crate::backend) fn surroundings(&self) -> Lab {
         let mut lab = self.0.lab.clone();
-        lab.listeners.retain(|placed| placed.net != net::BUNDLE && placed.net != net::BOTTLE);
+        let later = |post: &&Post| is_later(post);
+        let later: Vec<_> =
+            self.0.posts.0.iter().filter(later).map(|one| one.listener.id).collect();
+        lab.listeners.retain(|placed| !later.contains(&placed.listener.id));
         lab
     }
 
@@ -104,30 +150,39 @@ impl Elsewhere {
                 }
             }
         }
+        world.posts.other_bottle(&place.other_bottle);
         if place.egress_everywhere {
             for post in world.posts.of(Site::Bundle, "egress") {
                 post.listener.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
             }
         }
+        if place.stray_port {
+            world.posts.stray();
+        }
         Self(world)
     }
 
     /// The listeners beside the bottle, in the net namespaces of these processes; each is named `NET-NAME`.
-    pub(in crate::backend) fn beside(&self, name: &str, bottle: u32, bundle: u32) -> Lab {
+    pub(in crate::backend) fn beside(&self, name: &str, processes: Processes) -> Lab {
         let of = |net: &str, process| Net {
             name: format!("{net}-{name}"),
             of_process: Some(process),
             ..Net::default()
         };
-        let here = self.0.posts.0.iter().filter(|post| post.net == net::BUNDLE);
-        let placed = |Post { listener, same_port, .. }: &Post| Placed {
-            net: format!("{}-{name}", net::BUNDLE),
+        let placed = |Post { net, listener, same_port, .. }: &Post| Placed {
+            net: format!("{net}-{name}"),
             listener: listener.clone(),
             same_port: *same_port,
         };
+        let Processes { bottle, bundle, other_bottle, engine } = processes;
         Lab {
-            nets: vec![of(net::BOTTLE, bottle), of(net::BUNDLE, bundle)],
-            listeners: here.map(placed).collect(),
+            nets: vec![
+                of(net::BOTTLE, bottle),
+                of(net::BUNDLE, bundle),
+                of(net::OTHER_BOTTLE, other_bottle),
+                of(net::HOST, engine),
+            ],
+            listeners: self.0.posts.0.iter().filter(|post| is_later(post)).map(placed).collect(),
             ..Lab::default()
         }
     }
@@ -135,9 +190,16 @@ impl Elsewhere {
     /// What the helper calls the place that is called so here.
     pub(in crate::backend) fn named(place: &str, name: &str) -> String {
         match place {
-            net::BOTTLE | net::BUNDLE => format!("{place}-{name}"),
+            net::BOTTLE | net::BUNDLE | net::OTHER_BOTTLE => format!("{place}-{name}"),
             other => other.to_owned(),
         }
+    }
+
+    /// From where the outside dials into the bottle.
+    pub(in crate::backend) fn inbound() -> Inbound {
+        let Inbound { control, mut from } = inbound();
+        from.push(net::OTHER_BOTTLE.to_owned());
+        Inbound { control, from }
     }
 
     /// The sites, now that all listeners are up.
@@ -151,5 +213,15 @@ impl Elsewhere {
             files: surroundings.files.clone(),
             cookies,
         })
+    }
+}
+
+/// Whether a listener is opened once the bottle is there: in a net namespace of the engine's making; or on the host as a member
+/// of a group, which it joins on the bridges that there are by then.
+fn is_later(post: &Post) -> bool {
+    match post.net {
+        net::BOTTLE | net::BUNDLE | net::OTHER_BOTTLE => true,
+        net::HOST => post.listener.address.ip().is_multicast(),
+        _ => false,
     }
 }

@@ -108,6 +108,9 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         // Of another backend, as `ALL` says.
         Breach::UnpinnedRoutes
         | Breach::UnpinnedFilter
+        | Breach::NoProcessLeft
+        | Breach::Privileged
+        | Breach::SharedNetwork
         | Breach::UnpinnedResolver
         | Breach::OpenNetwork
         | Breach::HostNetwork

@@ -43,6 +43,8 @@ pub(super) mod net {
     pub(in super::super) const BUNDLE: &str = "bundle";
     pub(in super::super) const HOST: &str = "host";
     pub(in super::super) const NEIGHBOUR: &str = "neighbour";
+    /// A second bottle on the engine; the embedded backend has none.
+    pub(in super::super) const OTHER_BOTTLE: &str = "other-bottle";
     pub(in super::super) const WORLD: &str = "world";
 }
 

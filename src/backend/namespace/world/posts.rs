@@ -198,6 +198,19 @@ impl Posts {
         self.both(net::NEIGHBOUR, ANY_V4, NEIGHBOUR_PORT, &stands);
     }
 
+    /// What another bottle of the same engine serves, at these addresses of its; it is a member of the groups as well.
+    pub(super) fn other_bottle(&mut self, addresses: &[IpAddr]) {
+        let stand = Stand::new(Site::Neighbour, NEIGHBOUR_PORT.to_string());
+        let stands = stand.each(net::HOST, addresses);
+        self.both(net::OTHER_BOTTLE, ANY_V4, NEIGHBOUR_PORT, &stands);
+        for (name, group, port) in GROUPS {
+            let stand = Stand::new(Site::Segment, *name).serves(Service::Segment);
+            let stands = stand.each(net::HOST, &[*group]);
+            let address = SocketAddr::new(*group, *port);
+            self.add(net::OTHER_BOTTLE, Transport::Udp, address, stands);
+        }
+    }
+
     /// Host and neighbour are members of the usual groups, and each is on the other's wire.
     fn segment(&mut self) {
         for (member, other) in [(net::HOST, net::NEIGHBOUR), (net::NEIGHBOUR, net::HOST)] {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use claude_bottle_protocol::helper::{Lab, REAL};
+use claude_bottle_protocol::helper::{Lab, Placed, REAL};
 use claude_bottle_protocol::prober::SocketFile;
 use claude_bottle_protocol::witness::{Listener, Transport};
 
@@ -24,20 +24,8 @@ impl World {
     /// The world around a sound bottle, or one with the hole that `breach` makes, as the simulator takes it.
     pub(in super::super) fn topology(breach: Option<Breach>) -> Topology {
         let mut world = Self::plan("bottle", breach);
-        let mut random_ports = BTreeSet::from([REAL_RANDOM]);
-        let mut listening = BTreeMap::new();
-        for placed in &mut world.lab.listeners {
-            let listener = &mut placed.listener;
-            let has_ports = matches!(listener.transport, Transport::Tcp | Transport::Udp);
-            if has_ports && listener.address.port() == 0 {
-                // Those that share no port get one each.
-                let number = placed.same_port.unwrap_or(1000 + listener.id);
-                let port = RANDOM + u16::try_from(number).expect("a few dozen listeners");
-                listener.address.set_port(port);
-                random_ports.insert(port);
-            }
-            listening.insert(listener.id, listener.address);
-        }
+        let (mut random_ports, listening) = number(&mut world.lab.listeners);
+        random_ports.insert(REAL_RANDOM);
         for (name, port) in [("discard", DISCARD_PORT), ("random", REAL_RANDOM)] {
             for ip in real::ADDRESSES {
                 for transport in [Transport::Tcp, Transport::Udp] {
@@ -48,11 +36,8 @@ impl World {
             }
         }
         world.lab.adopted_sockets.push(world.sockets.real().clone());
-        // Which files they are does not matter, as long as each is another one.
-        let sockets = world.lab.sockets.iter().map(|placed| placed.listener.id);
-        let file = |id: u32| (id, SocketFile { device: 0, inode: id.into() });
-        let files = sockets.map(file).collect();
-        let built = Built { inodes: BTreeMap::new(), listening, files, cookies: Vec::new() };
+        let (inodes, cookies) = (BTreeMap::new(), Vec::new());
+        let built = Built { inodes, listening, files: files(&world.lab), cookies };
         let allowed = world.posts.0.iter().filter(|post| is_allowed(post));
         Topology {
             allowed: allowed.map(|post| post.listener.id).collect(),
@@ -64,13 +49,40 @@ impl World {
             processes: processes(&world.lab),
             lab: world.lab,
             random_ports,
+            barriers: Vec::new(),
+            default_profile: false,
         }
     }
 }
 
+/// Gives those a port that the kernel would choose one for: the ports that only stand for a free one, and every listener's
+/// address.
+pub(super) fn number(listeners: &mut [Placed]) -> (BTreeSet<u16>, BTreeMap<u32, SocketAddr>) {
+    let mut random_ports = BTreeSet::new();
+    let mut listening = BTreeMap::new();
+    for Placed { listener, same_port, .. } in listeners {
+        let has_ports = matches!(listener.transport, Transport::Tcp | Transport::Udp);
+        if has_ports && listener.address.port() == 0 {
+            // Those that share no port get one each.
+            let number = same_port.unwrap_or(1000 + listener.id);
+            let port = RANDOM + u16::try_from(number).expect("a few dozen listeners");
+            listener.address.set_port(port);
+            random_ports.insert(port);
+        }
+        listening.insert(listener.id, listener.address);
+    }
+    (random_ports, listening)
+}
+
+/// Which files the Unix sockets are does not matter, as long as each is another one.
+pub(super) fn files(lab: &Lab) -> BTreeMap<u32, SocketFile> {
+    let ids = lab.sockets.iter().map(|placed| placed.listener.id);
+    ids.map(|id| (id, SocketFile { device: 0, inode: id.into() })).collect()
+}
+
 /// What is in the lab's PID namespace: the witness, which stays in the last net in which it listens; the bundle's init;
 /// and probers that send controls. The helper itself is in the real net, which nobody of the lab may enter.
-fn processes(lab: &Lab) -> Vec<Process> {
+pub(super) fn processes(lab: &Lab) -> Vec<Process> {
     let listens = |net: &str, any: fn(&Listener) -> bool| {
         lab.listeners.iter().any(|placed| placed.net == net && any(&placed.listener))
     };
@@ -89,7 +101,7 @@ fn processes(lab: &Lab) -> Vec<Process> {
 }
 
 /// The plan allows the gateway, and nothing else.
-fn is_allowed(post: &Post) -> bool {
+pub(super) fn is_allowed(post: &Post) -> bool {
     let gateway =
         post.stands.iter().any(|stand| stand.site == Site::Bundle && stand.port == "gateway");
     gateway && post.listener.transport == Transport::Tcp

@@ -1,0 +1,297 @@
+//! What an engine makes of a plan, for the simulator: net namespaces, bridges as wires between all who are on them, and what its
+//! rules drop. As Engine 20.10 does it, to which newer ones add walls.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use claude_bottle_protocol::helper::{Address, Bottle, End, Forwarder, Link, Mount, Net, Route};
+
+use super::plan::{ALIASES, Facts, Plan};
+use super::spec::{Joined, Spec};
+use super::under_test::{DEFAULT_BRIDGE, UnderTest};
+use crate::backend::namespace::world::elsewhere::{Drawn, Elsewhere};
+use crate::breach::Breach;
+use crate::expected::{Barrier, Topology};
+
+/// Where the engine's own resolver is in each container on a network of its own, and the port of DNS.
+const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
+const DNS_PORT: u16 = 53;
+/// The first address that the default bridge gives away.
+const ON_DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2));
+/// The groups that may make ping sockets: all, as the engine sets it.
+const EVERY_GROUP: &str = "0 2147483647";
+/// Names of nets and of the host's bridges.
+const BOTTLE: &str = "bottle";
+const BUNDLE: &str = "bundle";
+const OTHER: &str = "other-bottle";
+const OWN_BRIDGE: &str = "bridge0";
+const OTHER_BRIDGE: &str = "bridge1";
+const DOCKER0: &str = "docker0";
+
+/// A bottle under test and all that is around it, sound or with the hole that `breach` makes.
+pub(super) fn topology(breach: Option<Breach>) -> Topology {
+    let under_test = UnderTest::new(breach);
+    let facts = Facts { major: 20, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
+    let plan = |spec: &Spec| {
+        Plan::new(spec, &facts, "toolbox", "owner", 0).expect("an empty engine has room")
+    };
+    let (own, other) = (plan(&under_test.bottle), plan(&under_test.other_bottle));
+    let world = Elsewhere::new().with(&under_test.place(&own, &other));
+    world.topology(draw(&under_test, &own, &other))
+}
+
+fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
+    let spec = &under_test.bottle;
+    let holes = &spec.holes;
+    let joined = holes.joined == Joined::Own;
+    let mut nets = vec![bundle(own, spec), other_bottle(other, under_test)];
+    let mut host = vec![
+        address(OWN_BRIDGE, own.gateway, own.subnet.prefix_len()),
+        address(OTHER_BRIDGE, other.gateway, other.subnet.prefix_len()),
+        address(DOCKER0, DEFAULT_BRIDGE, 16),
+    ];
+    host.extend(holes.ipv6.iter().flat_map(|net| {
+        [(v6(net.network(), 1), 64), (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(), 64)]
+            .map(|(ip, prefix)| address(OWN_BRIDGE, ip, prefix))
+    }));
+    let mut links = bridge(&[("host", OWN_BRIDGE), (BUNDLE, "eth0")]);
+    links.extend(bridge(&[("host", OTHER_BRIDGE), (OTHER, "eth0")]));
+    let mut barriers = vec![closed(OTHER_BRIDGE)];
+    if !holes.open_network {
+        barriers.push(closed(OWN_BRIDGE));
+    }
+    if joined {
+        nets.push(bottle(own, spec));
+        links.extend(bridge(&[(BOTTLE, "eth0"), ("host", OWN_BRIDGE)]));
+        links.extend(bridge(&[(BOTTLE, "eth0"), (BUNDLE, "eth0")]));
+        if holes.second_network.is_some() {
+            links.extend(bridge(&[(BOTTLE, "eth1"), ("host", DOCKER0)]));
+        }
+        if under_test.shared_network {
+            links.extend(bridge(&[(BOTTLE, "eth0"), (OTHER, "eth1")]));
+        }
+        if holes.filtered() {
+            barriers.push(Barrier::Leaving { net: BOTTLE.into(), to: reached(own, spec) });
+        }
+    }
+    if under_test.shared_network {
+        links.extend(bridge(&[(OTHER, "eth1"), (BUNDLE, "eth0")]));
+        links.extend(bridge(&[(OTHER, "eth1"), ("host", OWN_BRIDGE)]));
+    }
+    Drawn {
+        nets,
+        host,
+        links,
+        barriers,
+        walls: walls(own, spec),
+        default_profile: !holes.unconfined,
+        forwarders: forwarders(own, spec),
+    }
+}
+
+/// Whom routes, where they are pinned, lead to.
+fn reached(plan: &Plan, spec: &Spec) -> Vec<IpAddr> {
+    let holes = &spec.holes;
+    let bundle = (!holes.no_bundle_route).then_some(plan.bundle_address);
+    bundle.into_iter().chain(holes.also_reached.iter().copied()).map(IpAddr::V4).collect()
+}
+
+fn bottle(plan: &Plan, spec: &Spec) -> Net {
+    let holes = &spec.holes;
+    // An address whose network has no route is as one of a network of its own.
+    let prefix = if holes.pinned() { 32 } else { plan.subnet.prefix_len() };
+    let mut net = Net {
+        name: BOTTLE.into(),
+        ipv6: holes.ipv6.is_some(),
+        addresses: vec![address("eth0", plan.agent_address, prefix)],
+        ..Net::default()
+    };
+    if holes.pinned() {
+        net.routes =
+            reached(plan, spec).into_iter().map(|ip| route(ip, 32, None, "eth0")).collect();
+    }
+    if holes.second_network.is_some() {
+        net.addresses.push(address("eth1", ON_DEFAULT_BRIDGE, 16));
+        net.routes.push(anywhere(DEFAULT_BRIDGE, "eth1"));
+    } else if !holes.pinned() {
+        net.routes.push(anywhere(plan.gateway.into(), "eth0"));
+    }
+    if let Some(subnet) = holes.ipv6 {
+        net.addresses.push(address("eth0", v6(subnet.network(), 3), 64));
+        net.routes.push(anywhere(v6(subnet.network(), 1), "eth0"));
+    }
+    if holes.ping {
+        net.sysctls.insert("ipv4/ping_group_range".into(), EVERY_GROUP.into());
+    }
+    net
+}
+
+fn bundle(plan: &Plan, spec: &Spec) -> Net {
+    let mut net = Net {
+        name: BUNDLE.into(),
+        ipv6: true,
+        addresses: vec![address("eth0", plan.bundle_address, plan.subnet.prefix_len())],
+        routes: vec![anywhere(plan.gateway.into(), "eth0")],
+        sysctls: BTreeMap::from([("ipv4/ping_group_range".into(), EVERY_GROUP.into())]),
+        ..Net::default()
+    };
+    if let Some(subnet) = spec.holes.ipv6 {
+        net.addresses.push(address("eth0", v6(subnet.network(), 2), 64));
+        net.routes.push(anywhere(v6(subnet.network(), 1), "eth0"));
+    }
+    net
+}
+
+fn other_bottle(plan: &Plan, under_test: &UnderTest) -> Net {
+    let mut net = Net {
+        name: OTHER.into(),
+        addresses: vec![address("eth0", plan.agent_address, plan.subnet.prefix_len())],
+        routes: vec![anywhere(plan.gateway.into(), "eth0")],
+        ..Net::default()
+    };
+    if under_test.shared_network {
+        net.addresses.push(address("eth1", super::under_test::SHARED, 28));
+    }
+    net
+}
+
+fn walls(plan: &Plan, spec: &Spec) -> Bottle {
+    let holes = &spec.holes;
+    let bundle = IpAddr::V4(plan.bundle_address);
+    let known = || ALIASES.iter().map(|alias| (bundle, (*alias).to_owned()));
+    let (net, mut hosts, nameserver) = match holes.joined {
+        Joined::Own => (BOTTLE, known().collect(), RESOLVER.ip()),
+        Joined::Bundle | Joined::Container(_) => (BUNDLE, known().collect(), RESOLVER.ip()),
+        Joined::Host => ("host", Vec::new(), Ipv4Addr::LOCALHOST.into()),
+    };
+    // `host-gateway` is the default bridge.
+    hosts.extend(holes.extra_hosts.iter().map(|(name, _)| (DEFAULT_BRIDGE, name.clone())));
+    let mounts = holes.mounts.iter().map(|mount| Mount {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        writable: mount.writable,
+    });
+    Bottle {
+        net: net.into(),
+        hostname: plan.name.clone(),
+        hosts,
+        env: spec.env.clone(),
+        mounts: mounts.collect(),
+        executable: !holes.starved,
+        own_processes: !holes.host_processes,
+        // That is the embedded backend's; the engine's is told of apart.
+        seccomp: false,
+        io_uring: true,
+        user_namespaces: true,
+        capabilities: holes.cap_add.clone(),
+        nameservers: vec![nameserver],
+        left_open: Vec::new(),
+    }
+}
+
+/// The engine's own resolver in each container, and the host's. Where a container names another, the engine asks that one
+/// from there; where it names none, the host's, from the host.
+fn forwarders(plan: &Plan, spec: &Spec) -> Vec<Forwarder> {
+    let in_container = |net: &str, forwards: bool| Forwarder {
+        listens_in: net.into(),
+        listens_on: RESOLVER,
+        asks_from: if forwards { "host" } else { net }.into(),
+        asks: if forwards {
+            (Ipv4Addr::LOCALHOST, DNS_PORT).into()
+        } else {
+            (plan.bundle_address, DNS_PORT).into()
+        },
+    };
+    let mut all = vec![Elsewhere::resolver(), in_container(BUNDLE, false)];
+    if spec.holes.joined == Joined::Own {
+        all.push(in_container(BOTTLE, spec.holes.unpinned_resolver));
+    }
+    all
+}
+
+/// A wire between any two of them.
+fn bridge(ends: &[(&str, &str)]) -> Vec<Link> {
+    let end = |(net, interface): (&str, &str)| End { net: net.into(), interface: interface.into() };
+    let mut links = Vec::new();
+    for (index, a) in ends.iter().enumerate() {
+        links.extend(ends[index + 1..].iter().map(|b| Link { a: end(*a), b: end(*b) }));
+    }
+    links
+}
+
+/// Rules of an internal network: nothing is forwarded to or from its bridge.
+fn closed(bridge: &str) -> Barrier {
+    Barrier::Through { net: "host".into(), interface: bridge.into() }
+}
+
+fn address(interface: &str, address: impl Into<IpAddr>, prefix: u8) -> Address {
+    Address { interface: interface.into(), address: address.into(), prefix }
+}
+
+fn route(destination: IpAddr, prefix: u8, via: Option<IpAddr>, interface: &str) -> Route {
+    Route { destination, prefix, via, interface: interface.into() }
+}
+
+fn anywhere(via: IpAddr, interface: &str) -> Route {
+    let everything = match via {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    route(everything, 0, Some(via), interface)
+}
+
+fn v6(network: Ipv6Addr, number: u128) -> IpAddr {
+    Ipv6Addr::from(u128::from(network) + number).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::docker::holes;
+    use crate::expected::Kind;
+    use crate::host::Requirement;
+    use crate::probe::catalogue::Catalogue;
+    use crate::probe::definition::Probe;
+    use crate::probe::parse::Known;
+
+    fn probes() -> Vec<Probe> {
+        let (names, requirements) = (Breach::names(), Requirement::words());
+        let known = Known::from(names.as_slice()).with_requirements(&requirements);
+        let catalogue = Catalogue::embedded(known).unwrap();
+        let here = |probe: &&Probe| {
+            holes::ALL.iter().any(|breach| probe.proven_by.iter().any(|name| name == breach.name()))
+        };
+        catalogue.probes().iter().filter(here).cloned().collect()
+    }
+
+    /// Whatever is tried on this backend has an expectation, and in a sound bottle it is that all is well.
+    #[test]
+    fn every_attempt_has_an_expectation() {
+        for breach in [None].into_iter().chain(holes::ALL.iter().copied().map(Some)) {
+            let table = topology(breach).table(&probes(), "docker");
+            assert!(table.attempts() > 0);
+            for (probe, what, expected) in table.iter() {
+                let breach = breach.map_or("sound", Breach::name);
+                let at = format!("{breach}: {probe}: {what}: {expected}: {}", expected.why);
+                assert_ne!(expected.kinds, [], "{at}");
+                let well = [Kind::Contained, Kind::Reached, Kind::Skipped];
+                let is_well = expected.kinds.iter().all(|kind| well.contains(kind));
+                assert!(breach != "sound" || is_well, "{at}");
+            }
+        }
+    }
+
+    /// What a filter keeps in, and what routes alone do not.
+    #[test]
+    fn without_its_filter_a_pinned_bottle_is_heard_by_everybody_on_its_bridge() {
+        let leaks = |breach: Option<Breach>| {
+            let table = topology(breach).table(&probes(), "docker");
+            let leaks = table.iter().filter(|(.., expected)| expected.agrees(Kind::Leaked));
+            leaks.map(|(probe, ..)| probe.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(leaks(None), [] as [&str; 0]);
+        let mut heard = leaks(Some(Breach::UnpinnedFilter));
+        heard.dedup();
+        assert_eq!(heard, ["multicast"]);
+    }
+}
