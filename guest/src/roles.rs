@@ -14,6 +14,7 @@ pub(crate) fn main() -> ExitCode {
         Some("helper") => crate::helper::run(&rest),
         Some("hold-namespaces") => crate::prober::escape::hold_namespaces(),
         Some("prober") => crate::prober::run(),
+        Some("look") => crate::helper::look(),
         Some("init") => crate::init::main(&rest),
         Some("pin") => crate::pinning::run(&rest),
         Some("say") => say(&rest),

@@ -62,6 +62,12 @@ pub trait Backend: Send + Sync {
     /// The breaches that it can make.
     fn breaches(&self) -> &'static [Breach];
 
+    /// Why it does not make this breach, though it could, if so.
+    fn refuses(&self, breach: Breach) -> Option<String> {
+        let _ = breach;
+        None
+    }
+
     /// What must come of each attempt of `probes`, from the plan of the bottle alone; nothing is launched. None where the
     /// backend has no plan to derive it from.
     fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
@@ -102,21 +108,28 @@ pub struct LaunchError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// The backend with this name, if this build has it.
+/// The backend with this name on this machine, if this build has it.
 pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
+    on(&Host::detect(), name)
+}
+
+/// The backend with this name as it is on `host`, if this build has it.
+pub fn on(host: &Host, name: &str) -> Option<Box<dyn Backend>> {
     match name {
         #[cfg(target_os = "linux")]
         "namespace" => Some(Box::new(namespace::Namespace::default())),
         #[cfg(target_os = "linux")]
-        "docker" => Some(Box::new(docker::Docker)),
+        "docker" => Some(Box::new(docker::Docker::on(host))),
         _ => None,
     }
 }
 
 /// Why the backend of this name cannot run on `host`, if it cannot.
 pub fn lacking(host: &Host, name: &str) -> Option<String> {
-    let unmet = Requirements::for_backend(name).reason(host);
     #[cfg(target_os = "linux")]
-    let unmet = unmet.or_else(|| (name == "docker").then(docker::private::lacking).flatten());
-    unmet.or_else(|| by_name(name).is_none().then(|| format!("this build has no {name} backend")))
+    if name == "docker" {
+        return docker::Docker::on(host).lacking();
+    }
+    let unmet = Requirements::for_backend(name).reason(host);
+    unmet.or_else(|| on(host, name).is_none().then(|| format!("this build has no {name} backend")))
 }

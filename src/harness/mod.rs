@@ -120,7 +120,7 @@ pub(crate) fn unmet_by(probe: &Probe, host: &Host, backend: &str) -> Option<Stri
         (!unmet.is_empty()).then(|| unmet.join("; "))
     };
     let unproven = || {
-        let breaches = crate::backend::by_name(backend)?;
+        let breaches = crate::backend::on(host, backend)?;
         let breaches = breaches.breaches();
         let proven = breaches.iter().any(|b| probe.proven_by.iter().any(|name| name == b.name()));
         (!proven).then(|| format!("no breach here: nothing on {backend} proves that it can fail"))

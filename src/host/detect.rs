@@ -61,6 +61,7 @@ impl Detect<'_> {
             smolvm: self.smolvm(),
             smolvm_on_linux: self.is_set_to("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1"),
             docker: self.docker(),
+            engine: self.engine(),
             kvm: self.kvm(),
             user_namespaces: user_namespaces::find(self),
             gitea: self.is_set_to("GITEA_ACTIONS", "true"),
@@ -98,6 +99,11 @@ impl Detect<'_> {
     fn docker(&self) -> Result<docker::Docker, Lack> {
         let docker_host = (self.env)("DOCKER_HOST").map(|text| text.to_string_lossy().into_owned());
         docker::find(self.root, docker_host.as_deref())
+    }
+
+    fn engine(&self) -> Result<Option<docker::EngineKind>, Lack> {
+        let wanted = (self.env)(docker::ENGINE).map(|text| text.to_string_lossy().into_owned());
+        docker::wanted(wanted.as_deref())
     }
 
     fn kvm(&self) -> Result<PathBuf, Lack> {
@@ -344,6 +350,23 @@ pub(super) mod tests {
                 "{variable}={value}"
             );
         }
+    }
+
+    #[test]
+    fn the_engine_may_be_named() {
+        use docker::EngineKind;
+        let mut machine = Machine::new();
+        assert_eq!(machine.host().engine, Ok(None));
+        for (text, wanted) in [("system", EngineKind::System), ("private", EngineKind::Private)] {
+            machine.set(docker::ENGINE, text);
+            assert_eq!(machine.host().engine, Ok(Some(wanted)));
+        }
+        machine.set(docker::ENGINE, "podman");
+        let why = machine.host().engine.unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "CLAUDE_BOTTLE_DOCKER_ENGINE: \"podman\" is no kind of engine: there are private and system"
+        );
     }
 
     #[test]

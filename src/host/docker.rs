@@ -29,6 +29,58 @@ pub struct Docker {
     pub connected: bool,
 }
 
+/// The variable that says which engine bottles under test are made on.
+pub const ENGINE: &str = "CLAUDE_BOTTLE_DOCKER_ENGINE";
+
+/// Which engine bottles under test are made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// One of the run's own: a whole hermetic host, on which every site is there. Takes root and `dockerd`.
+    Private,
+    /// The machine's own, which `DOCKER_HOST` names: only sites that a witness of the run can be bound to.
+    System,
+}
+
+impl EngineKind {
+    /// The words for them.
+    pub const WORDS: [&str; 2] = ["private", "system"];
+}
+
+impl FromStr for EngineKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "private" => Ok(Self::Private),
+            "system" => Ok(Self::System),
+            _ => Err(format!(
+                "{text:?} is no kind of engine: there are {}",
+                Self::WORDS.join(" and ")
+            )),
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Private => "private",
+            Self::System => "system",
+        })
+    }
+}
+
+/// Reads what [`ENGINE`] says; nothing, where it is not set.
+pub(super) fn wanted(text: Option<&str>) -> Result<Option<EngineKind>, Lack> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) => {
+            text.parse().map(Some).map_err(|error| Lack::new(format!("{ENGINE}: {error}")))
+        }
+    }
+}
+
 /// Where a Docker daemon listens, in the syntax of `DOCKER_HOST`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::docker::{Docker, Endpoint};
+use super::docker::{Docker, Endpoint, EngineKind};
 use super::requirement::Requirement;
 
 /// What this machine can run.
@@ -33,6 +33,9 @@ pub struct Host {
     /// A Docker daemon.
     #[serde(serialize_with = "fact")]
     pub docker: Result<Docker, Lack>,
+    /// Which engine bottles under test are to be made on, where somebody said so.
+    #[serde(serialize_with = "fact")]
+    pub engine: Result<Option<EngineKind>, Lack>,
     /// The device of a usable KVM.
     #[serde(serialize_with = "fact")]
     pub kvm: Result<PathBuf, Lack>,
@@ -87,6 +90,7 @@ impl Host {
             smolvm: Err(missing()),
             smolvm_on_linux: false,
             docker: Err(missing()),
+            engine: Ok(None),
             kvm: Err(missing()),
             user_namespaces: Err(missing()),
             gitea: false,

@@ -23,7 +23,7 @@ mod requirements;
 mod user_namespaces;
 
 pub use detect::{Calls, Detect};
-pub use docker::{Docker, Endpoint, EndpointError};
+pub use docker::{Docker, ENGINE, Endpoint, EndpointError, EngineKind};
 pub use doctor::doctor;
 pub use facts::{Host, Lack, Smolvm, UserNamespaces};
 pub use requirement::{Requirement, UnknownRequirement, Unmet};

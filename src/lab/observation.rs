@@ -22,8 +22,9 @@ pub struct Observation {
     pub listening: Vec<Socket>,
     /// The packet filter's tables; none where they could not be read.
     pub firewall: Option<Vec<String>>,
-    /// Processes in net namespaces that nobody made for them, wherever they are below the lab.
-    pub strays: Vec<String>,
+    /// Processes in net namespaces that nobody made for them, wherever they are below the lab; none where they could not
+    /// be seen.
+    pub strays: Option<Vec<String>>,
 }
 
 /// A bound socket.
@@ -48,6 +49,12 @@ impl Observation {
         let changed = differs.into_iter().filter(|(differs, ..)| *differs);
         let changed: Vec<_> = changed.map(|(_, what, now)| format!("{what} now {now}")).collect();
         (!changed.is_empty()).then(|| changed.join("; "))
+    }
+
+    /// Processes that are astray now and were not before, in words.
+    pub fn new_strays_since(&self, before: &Self) -> Option<String> {
+        let (now, before) = (self.strays.as_ref()?, before.strays.as_ref()?);
+        now.iter().find(|stray| !before.contains(stray)).cloned()
     }
 
     /// Tables of the packet filter that are there now and were not before, in words.
@@ -90,7 +97,7 @@ impl Observation {
             firewall: files
                 .get(FIREWALL)
                 .map(|tables| tables.lines().map(ToOwned::to_owned).collect()),
-            strays: text(STRAYS).lines().map(ToOwned::to_owned).collect(),
+            strays: files.get(STRAYS).map(|text| text.lines().map(ToOwned::to_owned).collect()),
             interfaces,
             routes: text("route").lines().skip(1).filter_map(route).collect(),
             addresses_v6: text("if_inet6").lines().filter_map(address_v6).collect(),
@@ -173,7 +180,8 @@ rubbish
         let route = ("10.200.0.1/32".parse().unwrap(), "0.0.0.0".parse().unwrap(), "eth0".into());
         assert_eq!(seen.routes, [route]);
         assert_eq!(seen.addresses_v4, [Ipv4Addr::new(10, 200, 0, 2)]);
-        assert_eq!(seen.strays, ["process 5 in net:[7]"]);
+        assert_eq!(seen.strays, Some(vec!["process 5 in net:[7]".to_owned()]));
+        assert_eq!(Observation::parse(&BTreeMap::new()).strays, None, "not seen");
         assert_eq!(seen.addresses_v6, [(Ipv6Addr::LOCALHOST, "lo".to_owned())]);
         let listening: Vec<_> = seen.listening.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(listening, ["127.0.0.1:9100", "[::1]:53"]);

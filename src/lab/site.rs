@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use claude_bottle_protocol::prober::{SocketFile, Target as Dial};
 use claude_bottle_protocol::witness::{Service, Transport};
 
-use crate::probe::definition::{Site, To};
+use crate::probe::definition::{Method, Site, To};
 
 /// All listeners of a lab.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,8 @@ pub struct Sites {
     pub allowed: BTreeSet<(SocketAddr, Transport)>,
     /// What it must reach to show that it runs; none: the bundle's gateway, where there is one.
     pub sign_of_life: Option<(To, Transport)>,
+    /// Methods that are not tried in this lab, which could not tell what came of them; each with the reason.
+    pub untried: BTreeMap<Method, &'static str>,
 }
 
 /// One listener of the witness.

@@ -93,6 +93,9 @@ pub fn plan(probes: &[Probe], backend: &str, sites: &Sites) -> Vec<Planned> {
 
 fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> {
     let method = definition.method;
+    if let Some(why) = sites.untried.get(&method) {
+        return vec![(method.to_string(), Means::Skipped((*why).to_owned()))];
+    }
     let Some(to) = &definition.to else {
         return vec![(method.to_string(), goes_nowhere(method, sites))];
     };

@@ -172,14 +172,16 @@ impl Outside {
                 (&self.before.host, &scene.host),
                 Observation::new_listeners_since,
             ),
-            Look::Strays => compare(
-                "the processes of the lab",
-                (&self.before.bottle, &scene.bottle),
-                |after, before| {
-                    let new = after.strays.iter().find(|stray| !before.strays.contains(stray));
-                    new.cloned()
-                },
-            ),
+            Look::Strays => {
+                let seen = |scene: &Option<Observation>| {
+                    scene.clone().filter(|seen| seen.strays.is_some())
+                };
+                compare(
+                    "the processes of the lab",
+                    (&seen(&self.before.bottle), &seen(&scene.bottle)),
+                    Observation::new_strays_since,
+                )
+            }
             Look::Inbound => inbound(held),
             Look::Firewall => {
                 let readable = |scene: &Option<Observation>| {

@@ -284,7 +284,7 @@ impl Listeners {
     }
 }
 
-/// Tries ports until one is free for the whole group.
+/// Opens a group of listeners on the port of the first one. Where that is 0, ports are tried until one is free for all.
 pub(crate) fn open_on_one_port(group: &[&Listener]) -> Result<Vec<(u32, Socket)>, Failure> {
     let mut last = Failure::new("share a port");
     for _ in 0..PORTS_TRIED {

@@ -38,6 +38,16 @@ use claude_bottle_protocol::helper::Reply;
 use crate::failure::{Doing as _, Failure};
 use crate::sys::{descriptors, fork};
 
+/// `look`: prints what there is to see of the net namespace that it is run in, as one line of JSON.
+pub(crate) fn look() -> ExitCode {
+    let mut line = serde_json::to_vec(&server::observed()).unwrap_or_default();
+    line.push(b'\n');
+    match std::io::Write::write_all(&mut std::io::stdout(), &line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 /// `helper PARENT [privileged CGROUP]`: serves the launcher with process id PARENT over the socket on standard input.
 /// A privileged one removes the control group CGROUP from every hierarchy in the end.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {

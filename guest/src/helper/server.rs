@@ -312,15 +312,8 @@ impl Server {
             if enter(net.as_ref()).is_err() {
                 return ExitCode::FAILURE;
             }
-            let read = |file: &&str| {
-                let bytes = std::fs::read(format!("/proc/self/net/{file}")).ok()?;
-                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(OBSERVED_LENGTH)]);
-                Some(((*file).to_owned(), text.into_owned()))
-            };
-            let mut files: BTreeMap<_, _> = OBSERVED.iter().filter_map(read).collect();
+            let mut files = observed();
             files.insert(STRAYS.into(), strays(&known));
-            files.extend(listening::lines().ok().map(|lines| (LISTENING.into(), lines)));
-            files.extend(nftables::tables().ok().map(|lines| (FIREWALL.into(), lines)));
             tell(control, &Reply::Observed { net: name, files })
         })
         .doing(|| "fork".into())?;
@@ -341,6 +334,19 @@ impl Server {
             }
         }
     }
+}
+
+/// What there is to see of the current net namespace.
+pub(super) fn observed() -> BTreeMap<String, String> {
+    let read = |file: &&str| {
+        let bytes = std::fs::read(format!("/proc/self/net/{file}")).ok()?;
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(OBSERVED_LENGTH)]);
+        Some(((*file).to_owned(), text.into_owned()))
+    };
+    let mut files: BTreeMap<_, _> = OBSERVED.iter().filter_map(read).collect();
+    files.extend(listening::lines().ok().map(|lines| (LISTENING.into(), lines)));
+    files.extend(nftables::tables().ok().map(|lines| (FIREWALL.into(), lines)));
+    files
 }
 
 /// The processes below this one that are in a net namespace which nobody made for them, a line each.

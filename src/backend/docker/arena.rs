@@ -16,53 +16,28 @@ use tokio::net::UnixStream;
 use super::private::PrivateEngine;
 use super::spec::Joined;
 use super::under_test::{SHARED, UnderTest};
-use super::{DockerBottle, Engine, Launched, drawn, holes, launch};
+use super::{DockerBottle, Engine, Launched, NAME, launch, made_of};
 use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
-use crate::backend::{Arena, Backend, LaunchError};
+use crate::backend::{Arena, LaunchError};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
-use crate::expected::Table;
 use crate::host::Endpoint;
 use crate::lab::{
     Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Witness,
     batch_line, converse,
 };
-use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
-/// The backend's name.
-const NAME: &str = "docker";
 /// How long the resolver on the host may take to listen.
 const LISTENS: Duration = Duration::from_secs(10);
 
-/// Bottles on Docker, each under test on a private engine of its own.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Docker;
-
-#[async_trait]
-impl Backend for Docker {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn breaches(&self) -> &'static [Breach] {
-        holes::ALL
-    }
-
-    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
-        Some(drawn::topology(breach).table(probes, NAME))
-    }
-
-    async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
-        Ok(Box::new(Box::pin(DockerArena::launch(breach)).await?))
-    }
-}
-
-struct DockerArena {
+/// A bottle under test on a private engine.
+pub(super) struct DockerArena {
     bottle: DockerBottle,
     other_bottle: DockerBottle,
     lab: DockerLab,
     engine: Arc<PrivateEngine>,
+    made_of: BTreeMap<String, String>,
     _resolver: UnixStream,
 }
 
@@ -82,7 +57,7 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 }
 
 impl DockerArena {
-    async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
+    pub(super) async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
         let world = Elsewhere::new();
         let engine = PrivateEngine::start(&world.surroundings(), Elsewhere::host()).await;
         let engine = Arc::new(engine.map_err(failed("the private engine does not start"))?);
@@ -100,13 +75,18 @@ impl DockerArena {
         let pair = Self::pair(&client, &under_test).await;
         // With the engine all of it goes.
         let lab = match &pair {
-            Ok((own, other)) => Self::beside(&engine, &world, &under_test, own, other).await,
+            Ok((own, other)) => {
+                let lab = Self::beside(&engine, &world, &under_test, own, other).await;
+                let made_of = made_of(&client, &own.plan).await;
+                let made_of = made_of.map_err(failed("the engine does not tell what it is"));
+                lab.and_then(|lab| Ok((lab, made_of?)))
+            }
             Err(_) => Err(failed("there is no bottle")("it does not start")),
         };
         match (pair, lab) {
-            (Ok((own, other)), Ok(lab)) => {
+            (Ok((own, other)), Ok((lab, made_of))) => {
                 let (bottle, other_bottle) = (own.bottle, other.bottle);
-                Ok(Self { bottle, other_bottle, lab, engine, _resolver: resolver })
+                Ok(Self { bottle, other_bottle, lab, engine, made_of, _resolver: resolver })
             }
             (Ok(_), Err(error)) | (Err(error), _) => {
                 let _ = engine.end().await;
@@ -191,6 +171,10 @@ impl Arena for DockerArena {
     fn way_in(&self) -> String {
         let socket = self.engine.socket();
         format!("its engine listens on DOCKER_HOST=unix://{}", socket.display())
+    }
+
+    fn made_of(&self) -> BTreeMap<String, String> {
+        self.made_of.clone()
     }
 
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {

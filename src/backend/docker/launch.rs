@@ -97,7 +97,7 @@ impl Launch<'_> {
                 if absent { DockerError::NoImage(wanted.clone()) } else { other }
             })?;
         }
-        let (built, planned) = tokio::join!(built, plan(engine, spec, image.tag()));
+        let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag()));
         let (network, plan) = planned?;
         self.undo(
             "the network",
@@ -240,7 +240,7 @@ pub(super) async fn create(
     Ok(made.map_err(call(format!("create the container {name}")))?.id)
 }
 
-async fn start(engine: &Engine, id: &str) -> Result<(), DockerError> {
+pub(super) async fn start(engine: &Engine, id: &str) -> Result<(), DockerError> {
     let started = engine.docker.start_container(id, None).await;
     started.map_err(call(format!("start the container {id}")))
 }
@@ -265,7 +265,7 @@ pub(super) async fn finish(engine: &Engine, id: &str) -> Result<(), DockerError>
     Err(DockerError::Routes(Untrusted::new(said)))
 }
 
-async fn greet(attached: Attached) -> Result<Session, DockerError> {
+pub(super) async fn greet(attached: Attached) -> Result<Session, DockerError> {
     let Attached { output, input, complaint } = attached;
     let opened = Session::open(output, input, HANDSHAKE).await;
     opened.map_err(|source| DockerError::Session {
@@ -280,7 +280,11 @@ async fn pids(engine: &Engine, a: &str, b: &str) -> Result<(i64, i64), DockerErr
 }
 
 /// Plans a bottle and makes its network, on another subnet if somebody else was quicker.
-async fn plan(engine: &Engine, spec: &Spec, toolbox: &str) -> Result<(String, Plan), DockerError> {
+pub(super) async fn claim(
+    engine: &Engine,
+    spec: &Spec,
+    toolbox: &str,
+) -> Result<(String, Plan), DockerError> {
     let owner = Owner::this().map_err(DockerError::Owner)?.to_string();
     let mut facts = engine.facts().await?;
     let mut tries = 0;
@@ -310,7 +314,7 @@ fn overlaps(error: &Error) -> bool {
 pub(super) struct Guard(Option<(Arc<Engine>, String)>);
 
 impl Guard {
-    fn new(engine: &Engine, bottle: &str) -> Self {
+    pub(super) fn new(engine: &Engine, bottle: &str) -> Self {
         Self(Some((Arc::new(engine.clone()), bottle.to_owned())))
     }
 

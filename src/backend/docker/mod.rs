@@ -11,6 +11,7 @@
 //! | `launch`, `bottle` | carrying a plan out, and the handle |
 //! | `under_test`, `holes` | what a bottle under test is to be like, sound or breached |
 //! | `drawn` | what an engine makes of a plan, for the simulator |
+//! | `arena`, `system` | the lab around it: a whole world on a private engine, little on the machine's own |
 //! | `owner`, `cleanup` | who launched what, and what nobody owns any more |
 
 mod arena;
@@ -23,15 +24,119 @@ pub mod error;
 mod holes;
 pub mod image;
 pub mod launch;
+mod made_of;
 pub mod owner;
 pub mod plan;
 pub mod private;
 pub mod spec;
+mod system;
 mod under_test;
 
-pub use self::arena::Docker;
+use async_trait::async_trait;
+
+use self::arena::DockerArena;
 pub use self::bottle::DockerBottle;
 pub use self::engine::Engine;
 pub use self::error::DockerError;
 pub use self::launch::{Launched, launch};
+use self::made_of::made_of;
 pub use self::spec::Spec;
+use self::system::SystemArena;
+use crate::backend::{Arena, Backend, LaunchError};
+use crate::breach::Breach;
+use crate::expected::Table;
+use crate::host::{EngineKind, Host, Lack, Requirement, Requirements};
+use crate::probe::definition::Probe;
+
+/// The backend's name.
+const NAME: &str = "docker";
+
+/// Bottles on Docker: under test on a private engine of their own, or on the machine's.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    host: Host,
+}
+
+impl Docker {
+    /// The backend as it is on `host`.
+    pub fn on(host: &Host) -> Self {
+        Self { host: host.clone() }
+    }
+
+    /// On which engine bottles under test are made: where nobody has said so, on a private one if that can be had.
+    pub fn kind(&self) -> Result<EngineKind, Lack> {
+        let default = || match private::lacking() {
+            None => EngineKind::Private,
+            Some(_) => EngineKind::System,
+        };
+        Ok(self.host.engine.clone()?.unwrap_or_else(default))
+    }
+
+    /// What keeps bottles under test from being made, if anything does. A word that is no kind of engine does not: it fails
+    /// when it is taken at it.
+    pub fn lacking(&self) -> Option<String> {
+        let gitea = Requirements::from_iter([Requirement::NotGitea]).reason(&self.host);
+        let engine = || match (self.kind(), &self.host.engine) {
+            (Err(_), _) => None,
+            (Ok(EngineKind::Private), _) => private::lacking(),
+            (Ok(EngineKind::System), Ok(Some(_))) => self.no_system(),
+            (Ok(EngineKind::System), _) => {
+                let why = self.no_system()?;
+                Some(format!("{why}; {}", private::lacking().unwrap_or_default()))
+            }
+        };
+        gitea.or_else(engine)
+    }
+
+    fn no_system(&self) -> Option<String> {
+        Requirements::from_iter([Requirement::Docker]).reason(&self.host)
+    }
+}
+
+#[async_trait]
+impl Backend for Docker {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn breaches(&self) -> &'static [Breach] {
+        match self.kind() {
+            Ok(EngineKind::System) => system::holes::ALL,
+            Ok(EngineKind::Private) | Err(_) => holes::ALL,
+        }
+    }
+
+    fn refuses(&self, breach: Breach) -> Option<String> {
+        match self.kind() {
+            Ok(EngineKind::System) => system::holes::refused(breach),
+            Ok(EngineKind::Private) | Err(_) => None,
+        }
+    }
+
+    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
+        match self.kind() {
+            Ok(EngineKind::Private) => Some(drawn::topology(breach).table(probes, NAME)),
+            Ok(EngineKind::System) | Err(_) => None,
+        }
+    }
+
+    async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
+        let failed = |step: &str, source: Box<dyn std::error::Error + Send + Sync>| LaunchError {
+            backend: NAME,
+            step: step.to_owned(),
+            source,
+        };
+        let kind =
+            self.kind().map_err(|lack| failed("no engine is meant", lack.to_string().into()))?;
+        match kind {
+            EngineKind::Private => Ok(Box::new(Box::pin(DockerArena::launch(breach)).await?)),
+            EngineKind::System => {
+                let engine = Engine::of_host(&self.host).await;
+                let engine = engine.map_err(|error| {
+                    failed("this machine's engine is not reached", error.into())
+                })?;
+                Ok(Box::new(Box::pin(SystemArena::launch(&engine, breach)).await?))
+            }
+        }
+    }
+}

@@ -157,6 +157,20 @@ impl Plan {
         self.stages.iter().flatten().copied()
     }
 
+    /// A seat on the bottle's network, beside agent and bundle.
+    pub(super) fn seat_beside(&self) -> Option<NetworkingConfig> {
+        let address = Ipv4Addr::from(u32::from(self.agent_address) + 1).to_string();
+        let mut seat = self.bundle.networking_config.clone()?;
+        for settings in seat.endpoints_config.iter_mut().flat_map(HashMap::values_mut) {
+            settings.aliases = None;
+            settings.ipam_config = Some(EndpointIpamConfig {
+                ipv4_address: Some(address.clone()),
+                ..EndpointIpamConfig::default()
+            });
+        }
+        Some(seat)
+    }
+
     /// The name of the container of this role.
     pub fn container(&self, role: &str) -> String {
         format!("{}-{role}", self.name)
@@ -291,20 +305,6 @@ impl Make<'_> {
         }
     }
 
-    /// What all containers have in common.
-    fn walls() -> HostConfig {
-        HostConfig {
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            security_opt: Some(vec!["no-new-privileges".to_owned()]),
-            readonly_rootfs: Some(true),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::NO),
-                ..RestartPolicy::default()
-            }),
-            ..HostConfig::default()
-        }
-    }
-
     fn sysctls(&self) -> HashMap<String, String> {
         // Docker lets every group ping, and so makes ICMP sockets for everybody.
         let mut sysctls = HashMap::new();
@@ -336,7 +336,7 @@ impl Make<'_> {
                 )])),
                 pids_limit: Some(self.spec.limits.pids),
                 log_config: Some(log("json-file", &[("max-size", "1m"), ("max-file", "2")])),
-                ..Self::walls()
+                ..walls()
             }),
             networking_config: Some(self.seat(self.at.bundle, ALIASES)),
             ..ContainerCreateBody::default()
@@ -364,7 +364,7 @@ impl Make<'_> {
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), "exec,mode=1777".to_owned())])),
             // What the session says is its own affair, and may be long.
             log_config: Some(log("none", &[])),
-            ..Self::walls()
+            ..walls()
         };
         if holes.unconfined {
             let options = host.security_opt.get_or_insert_default();
@@ -440,14 +440,29 @@ impl Make<'_> {
                     vec![format!("{}-toolbox:{FOLDER}", self.spec.name)]
                 }),
                 log_config: Some(log("json-file", &[("max-size", "16k")])),
-                ..Self::walls()
+                ..walls()
             }),
             ..ContainerCreateBody::default()
         }
     }
 }
 
-fn log(driver: &str, options: &[(&str, &str)]) -> HostConfigLogConfig {
+/// What all containers have in common.
+pub(super) fn walls() -> HostConfig {
+    HostConfig {
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        readonly_rootfs: Some(true),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            ..RestartPolicy::default()
+        }),
+        ..HostConfig::default()
+    }
+}
+
+/// How a container's output is kept.
+pub(super) fn log(driver: &str, options: &[(&str, &str)]) -> HostConfigLogConfig {
     let options = options.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options.collect()) }
 }

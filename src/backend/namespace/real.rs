@@ -11,7 +11,7 @@ use claude_bottle_protocol::witness::Transport;
 use rand::RngExt as _;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use super::world::DISCARD_PORT;
+use super::world::ports::DISCARD;
 
 /// The ports from which a random one is taken: above those that Linux gives to clients (`ip_local_port_range`, 32768 to
 /// 60999 in every new net namespace). A client in the bottle could have the very port that is dialled there otherwise:
@@ -91,7 +91,7 @@ impl RealLoopback {
     /// memory is an error.
     pub(in crate::backend) fn open() -> io::Result<Self> {
         let mut real = Self::default();
-        let discard = match open_all("discard", DISCARD_PORT) {
+        let discard = match open_all("discard", DISCARD) {
             Ok(opened) => Ok(opened),
             Err(why) => Err(match why.kind() {
                 io::ErrorKind::PermissionDenied => {

@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::selection::Selection;
 use super::{Runner, interrupt, reports};
-use crate::backend::{self, Backend};
+use crate::backend::Backend;
 use crate::breach::Breach;
 use crate::cli::{Colour, print};
 use crate::nearest::nearest;
@@ -36,7 +36,7 @@ pub(super) fn run(
     let mut runs = Vec::new();
     for name in &arguments.backend {
         let probes = selection.runnable(name);
-        let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
+        let Some(backend) = selection.backend(name).filter(|_| !probes.is_empty()) else {
             let skipped = selection.skipped(name);
             text += &terminal::render(&skipped, style);
             worst = worst.max(crate::report::exit_code(&skipped));
@@ -69,6 +69,11 @@ pub(super) fn run(
                 .collect(),
         };
         text += &render_breaches(&matrix, style);
+        if wanted == "all" {
+            let refused = Breach::names().into_iter().filter_map(Breach::by_name);
+            let refused = refused.filter_map(|breach| backend.refuses(breach));
+            text.extend(refused.map(|why| format!("not tried: {why}\n")));
+        }
         worst = worst.max(code(&matrix, wanted));
         runs.extend(outcomes);
     }
@@ -119,6 +124,9 @@ pub(super) fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Ve
     }
     if let Some(breach) = here.iter().find(|breach| breach.name() == wanted) {
         return Ok(vec![*breach]);
+    }
+    if let Some(why) = Breach::by_name(wanted).and_then(|breach| backend.refuses(breach)) {
+        bail!("{why}");
     }
     let names: Vec<_> = here.iter().map(|breach| breach.name()).collect();
     let hint = match nearest(wanted, names.iter().copied()) {

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use super::selection::Selection;
 use super::{Runner, breaches, interrupt};
-use crate::backend;
 use crate::cli::{Colour, print};
 use crate::report::explain::{Explained, render_explained};
 use crate::report::progress::Progress;
@@ -20,7 +19,7 @@ pub(super) fn run(
     let mut all = Vec::new();
     for name in &arguments.backend {
         let probes = selection.runnable(name);
-        let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
+        let Some(backend) = selection.backend(name).filter(|_| !probes.is_empty()) else {
             continue;
         };
         let wanted = match &arguments.breach {

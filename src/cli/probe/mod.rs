@@ -23,6 +23,7 @@ use self::selection::Selection;
 use super::{Colour, print};
 use crate::backend::{self, Backend};
 use crate::breach::Breach;
+use crate::host::EngineKind;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::RunOutcome;
 use crate::probe::run::Watch;
@@ -48,6 +49,10 @@ pub(super) struct Arguments {
     /// The backend that makes the bottle. Can be repeated.
     #[arg(long, value_name = "NAME", default_value = "namespace", value_parser = backend_names())]
     backend: Vec<String>,
+    /// The engine for the backend `docker`: one of the run's own, or the machine's, which has fewer sites. Left out, what
+    /// CLAUDE_BOTTLE_DOCKER_ENGINE says; else a private one where it can be had, which takes root and dockerd.
+    #[arg(long, value_name = "KIND", value_parser = engine_kinds())]
+    engine: Option<String>,
     /// Probe the sandbox that this command runs programs in. `{toolbox}` in it is replaced by the path of the prober,
     /// `{dir}` by a folder that holds it as `toolbox`; without either it is sent to a shell in there. Split into words
     /// as a shell would; no shell runs it.
@@ -124,6 +129,10 @@ impl Arguments {
         }
         terminal::render(runs, style)
     }
+}
+
+fn engine_kinds() -> clap::builder::PossibleValuesParser {
+    EngineKind::WORDS.into()
 }
 
 fn backend_names() -> clap::builder::PossibleValuesParser {
@@ -209,7 +218,7 @@ impl Runner<'_> {
     /// One run.
     fn on_backend(&self, name: &str, selection: &Selection, progress: &Progress) -> RunOutcome {
         let probes = selection.runnable(name);
-        let Some(backend) = backend::by_name(name).filter(|_| !probes.is_empty()) else {
+        let Some(backend) = selection.backend(name).filter(|_| !probes.is_empty()) else {
             return RunOutcome::of_skipped(name, Vec::new());
         };
         let run = self.run(backend.as_ref(), &probes, progress);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::print;
 use super::Arguments;
-use crate::backend;
+use crate::backend::{self, Backend};
 use crate::breach::Breach;
 use crate::harness;
 use crate::host::{Host, Requirement};
@@ -43,12 +43,21 @@ impl Selection {
             tags: arguments.tag.clone(),
         };
         let probes = catalogue.select(&filters)?.into_iter().cloned().collect();
-        Ok(Some(Self { host: Host::detect(), probes }))
+        let mut host = Host::detect();
+        if let Some(engine) = arguments.engine.as_deref() {
+            host.engine = Ok(engine.parse().ok());
+        }
+        Ok(Some(Self { host, probes }))
     }
 
     /// All of them, whether they can run here or not.
     pub(super) fn probes(&self) -> &[Probe] {
         &self.probes
+    }
+
+    /// The backend with this name here, if this build has it.
+    pub(super) fn backend(&self, name: &str) -> Option<Box<dyn Backend>> {
+        backend::on(&self.host, name)
     }
 
     /// Those that can run on `backend` here.

@@ -14,6 +14,7 @@ pub(in crate::backend) mod elsewhere;
 pub(in crate::backend) mod foreign;
 mod holes;
 mod map;
+pub(in crate::backend) mod ports;
 mod posts;
 mod sockets;
 mod topology;
@@ -28,7 +29,6 @@ use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab, Net, Placed};
 use claude_bottle_protocol::witness::Listener;
 
 pub(super) use self::holes::ALL as BREACHES;
-pub(super) use self::posts::DISCARD_PORT;
 use self::posts::{Post, Posts, Stand};
 use self::sockets::Sockets;
 use super::helper::Built;

@@ -5,32 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use claude_bottle_protocol::helper::REAL;
 use claude_bottle_protocol::witness::{Listener, Service, Transport};
 
-use super::{map, net};
+use super::{map, net, ports};
 use crate::backend::namespace::real::Opened;
 use crate::probe::definition::Site;
 
-/// The port of the gateway daemon.
-const GATEWAY_PORT: u16 = 8888;
-/// The port of the egress daemon.
-const EGRESS_PORT: u16 = 9099;
 /// Where Go programs are usually profiled, on every address if nobody thinks of it.
 const STRAY_PORT: u16 = 6060;
-/// The port of the discard service (RFC 863).
-pub(in super::super) const DISCARD_PORT: u16 = 9;
-/// The ports of the Docker engine's API, without and with TLS.
-const ENGINE_PORTS: &[u16] = &[2375, 2376];
 /// Where the host has published the neighbour's service.
 const PUBLISHED_PORT: u16 = 18_080;
 /// The port of metadata services.
 const HTTP_PORT: u16 = 80;
-/// The ethertype that IEEE 802 sets aside for experiments.
-const EXPERIMENTAL: u16 = 0x88b5;
-/// The ethertype of ARP (RFC 826).
-const ARP: u16 = 0x0806;
 /// The ports of the world's servers: ssh, smtp, dns, http, ntp, https, dns over TLS, and what is often used instead.
 const WORLD_PORTS: &[u16] = &[22, 25, 53, 80, 123, 443, 853, 8443];
-/// The port of the neighbour's service.
-const NEIGHBOUR_PORT: u16 = 8080;
 /// Where resolvers are asked, by what name that port goes, and what answers there. Over TLS and HTTPS the nonce alone
 /// will do.
 const RESOLVES: &[(u16, &str, Service)] =
@@ -134,11 +120,11 @@ impl Posts {
     fn bundle(&mut self) {
         let gateway = Stand::new(Site::Bundle, "gateway").dialled_as(&[map::BUNDLE]);
         let gateway = gateway.control(net::BUNDLE, map::BUNDLE);
-        self.both(net::BUNDLE, ANY_V4, GATEWAY_PORT, &[gateway]);
+        self.both(net::BUNDLE, ANY_V4, ports::GATEWAY, &[gateway]);
         let egress = Stand::new(Site::Bundle, "egress").dialled_as(&[map::BUNDLE]);
         let inside = Stand::new(Site::Bundle, "egress-inside").dialled_as(&[ONE]);
         let stands = [egress, inside].map(|stand| stand.control(net::BUNDLE, ONE));
-        self.both(net::BUNDLE, ONE, EGRESS_PORT, &stands);
+        self.both(net::BUNDLE, ONE, ports::EGRESS, &stands);
         self.bundle_below_ports();
     }
 
@@ -151,26 +137,22 @@ impl Posts {
     /// What is no port: ICMP echoes and frames. Their controls come over the bottle's own wire, from a prober outside
     /// its walls.
     fn bundle_below_ports(&mut self) {
-        for (name, transport, number) in [
-            ("icmp", Transport::Icmp, 0),
-            ("experimental", Transport::Packet, EXPERIMENTAL),
-            ("arp", Transport::Packet, ARP),
-        ] {
-            let stand = Stand::new(Site::Bundle, name).dialled_as(&[map::BUNDLE]);
+        for (name, transport, number) in ports::BELOW {
+            let stand = Stand::new(Site::Bundle, *name).dialled_as(&[map::BUNDLE]);
             let stands = vec![stand.control(net::BOTTLE, map::BUNDLE)];
-            self.add(net::BUNDLE, transport, SocketAddr::new(map::BUNDLE, number), stands);
+            self.add(net::BUNDLE, *transport, SocketAddr::new(map::BUNDLE, *number), stands);
         }
     }
 
     /// The stand-in host listens on all of its addresses, in both families.
     fn host(&mut self) {
-        for (name, port) in [("discard", DISCARD_PORT), ("random", 0)] {
+        for (name, port) in [("discard", ports::DISCARD), ("random", 0)] {
             let loopback = Stand::new(Site::HostLoopback, name).dialled_as(&[ONE, TWO, ONE_V6]);
             let mut stands = vec![loopback.control(net::HOST, ONE)];
             let addresses =
                 [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY, map::HOST_ON_LINK];
             stands.extend(Stand::new(Site::HostGateway, name).each(net::WORLD, &addresses));
-            if port == DISCARD_PORT {
+            if port == ports::DISCARD {
                 let broadcast = Stand::new(Site::Segment, "broadcast").serves(Service::Segment);
                 stands.extend(broadcast.each(net::NEIGHBOUR, &[EVERYBODY]));
                 stands.extend(directed_broadcast().each(net::NEIGHBOUR, &[map::NEIGHBOURS]));
@@ -182,7 +164,7 @@ impl Posts {
         let published = Stand::new(Site::PublishedPort, PUBLISHED_PORT.to_string());
         let stands = published.each(net::WORLD, &addresses);
         self.both(net::HOST, ANY_V4, PUBLISHED_PORT, &stands);
-        for port in ENGINE_PORTS {
+        for port in ports::ENGINE {
             let addresses =
                 [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY, map::DOCKER_DESKTOP];
             let api = Stand::new(Site::ControlPlane, port.to_string()).serves(Service::Http);
@@ -193,16 +175,16 @@ impl Posts {
     }
 
     fn neighbour(&mut self) {
-        let stand = Stand::new(Site::Neighbour, NEIGHBOUR_PORT.to_string());
+        let stand = Stand::new(Site::Neighbour, ports::NEIGHBOUR.to_string());
         let stands = stand.each(net::HOST, &[map::NEIGHBOUR]);
-        self.both(net::NEIGHBOUR, ANY_V4, NEIGHBOUR_PORT, &stands);
+        self.both(net::NEIGHBOUR, ANY_V4, ports::NEIGHBOUR, &stands);
     }
 
     /// What another bottle of the same engine serves, at these addresses of its; it is a member of the groups as well.
     pub(super) fn other_bottle(&mut self, addresses: &[IpAddr]) {
-        let stand = Stand::new(Site::Neighbour, NEIGHBOUR_PORT.to_string());
+        let stand = Stand::new(Site::Neighbour, ports::NEIGHBOUR.to_string());
         let stands = stand.each(net::HOST, addresses);
-        self.both(net::OTHER_BOTTLE, ANY_V4, NEIGHBOUR_PORT, &stands);
+        self.both(net::OTHER_BOTTLE, ANY_V4, ports::NEIGHBOUR, &stands);
         for (name, group, port) in GROUPS {
             let stand = Stand::new(Site::Segment, *name).serves(Service::Segment);
             let stands = stand.each(net::HOST, &[*group]);
@@ -223,7 +205,7 @@ impl Posts {
         let stand = Stand::new(Site::Segment, "broadcast").serves(Service::Segment);
         let mut stands = stand.each(net::HOST, &[EVERYBODY]);
         stands.extend(directed_broadcast().each(net::HOST, &[map::NEIGHBOURS]));
-        let address = SocketAddr::new(ANY_V4, DISCARD_PORT);
+        let address = SocketAddr::new(ANY_V4, ports::DISCARD);
         self.add(net::NEIGHBOUR, Transport::Udp, address, stands);
     }
 

@@ -7,7 +7,7 @@ use claude_bottle_protocol::helper::{Lab, Placed, REAL};
 use claude_bottle_protocol::prober::SocketFile;
 use claude_bottle_protocol::witness::{Listener, Transport};
 
-use super::posts::DISCARD_PORT;
+use super::ports::DISCARD;
 use super::{Post, World, net};
 use crate::backend::namespace::helper::Built;
 use crate::backend::namespace::real;
@@ -26,7 +26,7 @@ impl World {
         let mut world = Self::plan("bottle", breach);
         let (mut random_ports, listening) = number(&mut world.lab.listeners);
         random_ports.insert(REAL_RANDOM);
-        for (name, port) in [("discard", DISCARD_PORT), ("random", REAL_RANDOM)] {
+        for (name, port) in [("discard", DISCARD), ("random", REAL_RANDOM)] {
             for ip in real::ADDRESSES {
                 for transport in [Transport::Tcp, Transport::Udp] {
                     let address = SocketAddr::new(ip, port);
