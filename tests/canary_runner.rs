@@ -115,10 +115,14 @@ fn without_the_variable_all_are_ignored() {
 
 fn with_the_variable_they_run() {
     let folder = Folder::new().add("good", GOOD);
-    let output = folder.run(&[RUN], &[]);
+    let summary = folder.path("summary.md");
+    let summary = summary.to_str().unwrap();
+    let output = folder.run(&[RUN, ("GITHUB_STEP_SUMMARY", summary)], &[]);
     let told = text(&output);
     assert!(output.status.success(), "{told}");
     assert!(told.contains("test tool::good ... ok"), "{told}");
+    let summary = fs::read_to_string(summary).unwrap();
+    assert!(summary.contains("| ✅ | ` good ` | unchanged |"), "{summary}");
     let junit = folder.junit().unwrap();
     assert!(junit.contains("version 1.2.3") && !junit.contains("<failure"), "{junit}");
 }

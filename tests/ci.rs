@@ -53,28 +53,36 @@ fn under_gitea_the_script_runs_the_embedded_probes_and_skips_the_others_for_that
     }
 
     let summary = fs::read_to_string(summary).unwrap();
-    assert!(summary.starts_with("what was there\n## Probes: passed\n"), "{summary}");
-    assert!(summary.contains("    test result: ok."), "{summary}");
+    // What the program itself says of them.
+    assert!(summary.starts_with("what was there\n## claude-bottle\n"), "{summary}");
+    assert!(summary.contains("| ` smoke-echo ` |"), "{summary}");
 }
 
+/// Where nothing was reported, that is the summary, and never a success.
 #[test]
-fn a_summary_is_a_block_of_code_whatever_was_written() {
+fn a_runner_without_a_report_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
-    fs::write(&log, "test a ... <script>\x1b[2J```\n# not a heading\ntest result: FAILED.\n")
-        .unwrap();
-    let summary = |log: &Path| {
-        let script = root().join("ci/summary.sh");
-        let output = Command::new(script).args(["T", "101"]).arg(log).output().unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap()
-    };
-    assert_eq!(
-        summary(&log),
-        "## T: failed (exit code 101)\n\n    test a ... <script>[2J```\n    test result: FAILED.\n"
-    );
-    fs::write(&log, "").unwrap();
-    assert_eq!(summary(&log), "## T: failed (exit code 101)\n\n    nothing ran\n");
+    let path = |name: &str| folder.path().join(name);
+    for (code, wanted) in [(0, 3), (101, 101)] {
+        // A runner that does not even begin.
+        fs::write(path("cargo"), format!("#!/bin/sh\nexit {code}\n")).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(path("cargo"), executable).unwrap();
+        fs::write(path("junit.xml"), "of yesterday").unwrap();
+        let _ = fs::remove_file(path("summary.md"));
+        let paths = std::env::var("PATH").unwrap();
+        let output = Command::new(root().join("ci/canaries.sh"))
+            .env("PATH", format!("{}:{paths}", folder.path().display()))
+            .env("GITHUB_STEP_SUMMARY", path("summary.md"))
+            .env("CLAUDE_BOTTLE_CANARY_JUNIT", path("junit.xml"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(wanted));
+        let summary = fs::read_to_string(path("summary.md")).unwrap();
+        let told =
+            format!("## claude-bottle: canaries\n\nNothing was reported (exit code {wanted}).\n");
+        assert_eq!(summary, told);
+    }
 }
 
 fn workflows() -> Vec<(PathBuf, Value)> {

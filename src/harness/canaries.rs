@@ -15,7 +15,7 @@ use crate::canary::{self, Canary, CanaryOutcome, Finding};
 use crate::host::Host;
 use crate::report::canaries::render_canaries;
 use crate::report::terminal::Style;
-use crate::report::{file, junit};
+use crate::report::{file, junit, markdown};
 
 /// Lists or runs every canary, if that is asked for. The `main` of `tests/canaries.rs`.
 ///
@@ -59,7 +59,9 @@ pub fn canaries() -> ExitCode {
     if !arguments.list && !under_nextest() && !outcomes.is_empty() {
         let path = junit_path(CANARY_JUNIT, "canaries");
         let xml = junit::canaries_to_xml(&outcomes, SystemTime::now());
-        if let Err(error) = file::write_atomic(&path, &xml) {
+        let written = file::write_atomic(&path, &xml);
+        let markdown = || markdown::render_canaries(&outcomes);
+        if let Err(error) = written.and_then(|()| file::append_to_job_summary(markdown)) {
             eprintln!("{}", crate::error_chain(&error));
             return ExitCode::from(2);
         }

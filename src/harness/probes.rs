@@ -14,7 +14,8 @@ use crate::backend;
 use crate::host::Host;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome, Standing};
 use crate::probe::verdict::Verdict;
-use crate::report::{file, junit, terminal};
+use crate::report::json::{Context, Report};
+use crate::report::{self, file, junit, markdown, terminal};
 
 /// Lists or runs every probe on every backend. The `main` of `tests/probes.rs`.
 pub fn probes() -> ExitCode {
@@ -59,7 +60,13 @@ pub fn probes() -> ExitCode {
     RunOutcome::merge(&mut runs, skipped);
     if !arguments.list && !under_nextest() && !runs.is_empty() {
         let path = junit_path(JUNIT, "probes");
-        if let Err(error) = file::write_atomic(&path, &junit::to_xml(&runs, SystemTime::now())) {
+        let now = SystemTime::now();
+        let written = file::write_atomic(&path, &junit::to_xml(&runs, now));
+        let code = report::exit_code(&runs);
+        let report = || Report::of(&runs, &Context::default(), code, |_, _, _| false);
+        let written = written
+            .and_then(|()| file::append_to_job_summary(|| markdown::render(&report(), None)));
+        if let Err(error) = written {
             eprintln!("{}", crate::error_chain(&error));
             return ExitCode::from(2);
         }

@@ -58,7 +58,7 @@ fn hue(finding: &Finding) -> Hue {
 }
 
 /// `3 canaries: 2 unchanged, 1 changed`.
-fn sum(outcomes: &[CanaryOutcome]) -> String {
+pub(super) fn sum(outcomes: &[CanaryOutcome]) -> String {
     let counts = ["unchanged", "CHANGED", "UNREACHABLE", "skipped"].map(|word| {
         (word.to_lowercase(), outcomes.iter().filter(|o| o.finding.word() == word).count())
     });
@@ -82,6 +82,7 @@ mod tests {
 
     use super::*;
     use crate::report::junit::canaries_to_xml;
+    use crate::report::markdown::render_canaries as render_markdown;
 
     fn outcome(name: &str, finding: Finding) -> CanaryOutcome {
         CanaryOutcome {
@@ -113,6 +114,11 @@ mod tests {
         let xml = canaries_to_xml(&everything(), SystemTime::UNIX_EPOCH);
         let xml = String::from_utf8(xml).unwrap().replace("><", ">\n<");
         insta::assert_snapshot!(xml);
+    }
+
+    #[test]
+    fn one_of_everything_for_a_job() {
+        insta::assert_snapshot!(render_markdown(&everything()));
     }
 
     #[test]

@@ -16,6 +16,23 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
+/// The variable in which GitHub Actions, and Gitea's, name the file that a job's summary is appended to.
+const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+
+/// Appends what `markdown` makes to the summary of the CI job that this runs in, if it runs in one.
+pub fn append_to_job_summary(markdown: impl FnOnce() -> String) -> Result<(), WriteError> {
+    let Some(path) = std::env::var_os(STEP_SUMMARY).filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let path = Path::new(&path);
+    fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut summary| summary.write_all(markdown().as_bytes()))
+        .map_err(failed("append a summary to", path))
+}
+
 /// Writes `bytes` to `path` by way of a file beside it: a reader sees the old report or the new one, and a full disk
 /// leaves the old one. Folders that are missing are made; a symbolic link is followed.
 ///

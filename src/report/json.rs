@@ -7,11 +7,13 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::prose;
 use super::tally::Tally;
 use super::text::Untrusted;
 use crate::lab::Wiring;
 use crate::probe::flip;
 use crate::probe::outcome::{Cost, ProbeOutcome, RunOutcome, Standing};
+use crate::probe::verdict::Verdict;
 
 /// The version of the document's shape. It grows when a field is renamed, removed or changes its meaning; a new field
 /// alone does not change it.
@@ -110,6 +112,30 @@ impl Flip {
     }
 }
 
+impl Probe {
+    /// Whether it is not as it should be, or cannot be told: what a reader looks at first. Under a breach that is where
+    /// it is not as declared.
+    pub(super) fn is_wrong(&self) -> bool {
+        match self.flip {
+            Some(flip) => !flip.is_as_declared() || self.standing == Standing::Error,
+            None => matches!(self.standing, Standing::Fail | Standing::Error),
+        }
+    }
+
+    /// The words for it: under a breach a leak may be what was to be shown.
+    pub(super) fn word(&self) -> &'static str {
+        match self.flip {
+            Some(Flip { declared: true, flipped: true }) => match self.outcome.verdict {
+                Verdict::Leaked { .. } => "leaks as declared",
+                _ => "fails as declared",
+            },
+            Some(Flip { declared: true, flipped: false }) => "DID NOT NOTICE",
+            Some(Flip { declared: false, flipped: true }) => "NOT DECLARED",
+            Some(_) | None => prose::word(&self.outcome),
+        }
+    }
+}
+
 /// A report could not be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -133,6 +159,36 @@ pub enum ReadError {
 }
 
 impl Report {
+    /// All of it in one line: the tally, or of bottles with a hole what became of the proof.
+    pub fn in_one_line(&self) -> String {
+        let holes = self.runs.iter().filter(|run| run.breach.is_some());
+        let flips: Vec<_> =
+            holes.clone().flat_map(|run| &run.probes).filter_map(|probe| probe.flip).collect();
+        if flips.is_empty() {
+            return self.tally.to_string();
+        }
+        let of = |declared, flipped| {
+            flips.iter().filter(|flip| **flip == Flip { declared, flipped }).count()
+        };
+        let parts = [
+            (of(true, true), "noticed as declared"),
+            (of(true, false), "not noticed though declared"),
+            (of(false, true), "noticed though not declared"),
+            (of(false, false), "unchanged as declared"),
+        ];
+        let parts = parts.into_iter().filter(|(n, _)| *n > 0);
+        let parts: Vec<_> = parts.map(|(n, what)| format!("{n} {what}")).collect();
+        let breaches = match holes.count() {
+            1 => "1 breach".to_owned(),
+            n => format!("{n} breaches"),
+        };
+        format!(
+            "{breaches}, {}: {}",
+            prose::count(self.tally.attempts, "attempt"),
+            parts.join(", ")
+        )
+    }
+
     /// The report of `runs`, which made the program exit with `exit_code`. `declared` tells whether a probe declares that it
     /// notices a breach: backend, breach, probe.
     pub fn of(

@@ -2,8 +2,11 @@
 //!
 //! Whatever somebody else had a hand in stands in a code span, where nothing is markup, link or mention.
 
+mod canaries;
+
 use std::fmt::Write as _;
 
+pub use self::canaries::render_canaries;
 use super::compare::{self, Change};
 use super::json::{Probe, Report, Run};
 use super::prose::{self, Nonces};
@@ -19,7 +22,7 @@ const CHANGES: usize = 100;
 /// The whole report; `changes` since a baseline, where there is one.
 pub fn render(report: &Report, changes: Option<&[Change]>) -> String {
     let mut text = String::from("## claude-bottle\n\n");
-    let _ = writeln!(text, "{}", report.tally);
+    let _ = writeln!(text, "{}", report.in_one_line());
     if let Some(changes) = changes {
         since(&mut text, changes);
     }
@@ -62,11 +65,13 @@ fn one_run(text: &mut String, run: &Run) {
             "| {} | {} | {} | {} | {how} |",
             sign(probe),
             span_in_table(&outcome.name),
-            prose::word(outcome),
+            probe.word(),
             prose::duration(outcome.took),
         );
     }
-    let found = |probe: &&Probe| !matches!(probe.standing, Standing::Pass | Standing::Skip);
+    let found = |probe: &&Probe| {
+        probe.is_wrong() || (probe.flip.is_none() && probe.standing == Standing::KnownLeak)
+    };
     for probe in run.probes.iter().filter(found) {
         finding(text, probe);
     }
@@ -76,6 +81,12 @@ fn one_run(text: &mut String, run: &Run) {
 }
 
 fn sign(probe: &Probe) -> &'static str {
+    match (probe.flip, probe.standing) {
+        (_, Standing::Error) => return "❔",
+        (Some(flip), _) if !flip.is_as_declared() => return "❌",
+        (Some(flip), _) if flip.flipped => return "✅",
+        _ => {}
+    }
     match probe.standing {
         Standing::Pass => "✅",
         Standing::KnownLeak => "🟠",
@@ -89,7 +100,7 @@ fn finding(text: &mut String, probe: &Probe) {
     let outcome = &probe.outcome;
     let severity = super::terminal::severity(outcome.severity);
     let reason = prose::probe_reason(outcome, Nonces::Whole);
-    let (word, name) = (prose::word(outcome), span(&outcome.name));
+    let (word, name) = (probe.word(), span(&outcome.name));
     let _ = writeln!(text, "\n- **{word}** {name} ({severity}): {}", span(&reason));
     let _ = writeln!(text, "  - {}", span(&outcome.title));
     for line in prose::culprits(outcome, Nonces::Whole, TOLD) {

@@ -8,6 +8,7 @@ use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::How;
 
 use super::text::Untrusted;
+use crate::probe::definition::Expect;
 use crate::probe::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome, Standing};
 use crate::probe::verdict::{Evidence, Said, Verdict};
 
@@ -112,6 +113,14 @@ pub(super) fn how(probe: &ProbeOutcome) -> String {
     counts.sort_by(|(a, n), (b, m)| m.cmp(n).then(a.cmp(b)));
     let counts: Vec<_> = counts.into_iter().map(|(word, n)| format!("{word} ×{n}")).collect();
     counts.join(", ")
+}
+
+/// The one word for an attempt: its verdict's, unless that leak is known.
+pub(super) fn attempt_verdict(attempt: &AttemptOutcome) -> &'static str {
+    match (&attempt.verdict, attempt.expect) {
+        (Verdict::Leaked { .. }, Expect::Leaks) => "leaks as known",
+        (verdict, _) => verdict.word(),
+    }
 }
 
 fn attempt_word(attempt: &AttemptOutcome) -> &'static str {

@@ -21,6 +21,7 @@ const WITH_TOOLBOX: &str = "bwrap --ro-bind / / --tmpfs /tmp --tmpfs /run --tmpf
 
 fn program(command: &str, more: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_claude-bottle"));
+    program.env_remove("GITHUB_STEP_SUMMARY");
     program.args(["probe", "--quiet", "--color", "never", "--in", command]).args(more);
     program
 }

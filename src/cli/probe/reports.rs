@@ -1,8 +1,6 @@
 //! The reports that a run of probes leaves behind.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,9 +11,6 @@ use crate::probe::outcome::RunOutcome;
 use crate::report::compare::Change;
 use crate::report::json::{Context, Report};
 use crate::report::{file, html, junit, markdown};
-
-/// The variable in which GitHub Actions, and Gitea's, name the file that a job's summary is appended to.
-const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// Where reports go.
 #[derive(Debug, Args)]
@@ -57,26 +52,16 @@ impl Reports {
             }
             Ok(())
         };
-        let markdown = || markdown::render(report, changes).into_bytes();
+        let markdown = || markdown::render(report, changes);
         let written = [
             write(&self.junit, &|| junit::to_xml(runs, started)),
             write(&self.json, &|| report.to_json().into_bytes()),
-            write(&self.markdown, &markdown),
+            write(&self.markdown, &|| markdown().into_bytes()),
             write(&self.html, &|| html::render(report, changes).into_bytes()),
-            append_to_summary(&markdown),
+            file::append_to_job_summary(markdown).map_err(Into::into),
         ];
         written.into_iter().collect()
     }
-}
-
-fn append_to_summary(markdown: &dyn Fn() -> Vec<u8>) -> anyhow::Result<()> {
-    let Some(path) = std::env::var_os(STEP_SUMMARY).filter(|path| !path.is_empty()) else {
-        return Ok(());
-    };
-    let summary = OpenOptions::new().create(true).append(true).open(&path);
-    summary
-        .and_then(|mut summary| summary.write_all(&markdown()))
-        .with_context(|| format!("cannot append to {STEP_SUMMARY}, {}", Path::new(&path).display()))
 }
 
 /// Reads a JSON report.

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::{anchor, short};
 use crate::lab::{Place, Role, Wiring};
-use crate::probe::definition::Site;
+use crate::probe::definition::{Expect, Site};
 use crate::probe::verdict::Verdict;
 use crate::report::json::{Probe, Run};
 use crate::report::prose::{self, Nonces};
@@ -138,8 +138,12 @@ fn card_of(card: &Card<'_>, run: &Run) -> Markup {
 /// What came of all attempts at a site.
 fn standing(run: &Run, site: Site) -> (&'static str, String) {
     let attempts = run.probes.iter().flat_map(|probe| &probe.outcome.attempts);
-    let here: Vec<_> =
-        attempts.filter(|one| one.site == Some(site)).map(|one| &one.verdict).collect();
+    let here: Vec<_> = attempts.filter(|one| one.site == Some(site)).collect();
+    let known = here
+        .iter()
+        .filter(|one| one.expect == Expect::Leaks && matches!(one.verdict, Verdict::Leaked { .. }));
+    let known = known.count();
+    let here: Vec<_> = here.into_iter().map(|one| &one.verdict).collect();
     let of = |is: fn(&&&Verdict) -> bool| here.iter().filter(is).count();
     let leaked = of(|verdict| matches!(verdict, Verdict::Leaked { .. }));
     let unclear =
@@ -147,6 +151,7 @@ fn standing(run: &Run, site: Site) -> (&'static str, String) {
     let contained = of(|verdict| matches!(verdict, Verdict::Contained { .. }));
     let reached = of(|verdict| matches!(verdict, Verdict::Reached));
     match (leaked, unclear, contained, reached) {
+        (1.., ..) if leaked == known => ("dot amber", format!("{known} leak as known")),
         (1.., ..) => ("dot bad", format!("{leaked} leaked")),
         (0, 1.., ..) => ("dot unclear", format!("{unclear} unclear")),
         (0, 0, 0, 0) => ("dot", "not tried".to_owned()),

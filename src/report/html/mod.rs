@@ -11,7 +11,8 @@ use super::compare::{self, Change};
 use super::json::{Probe, Report, Run};
 use super::prose::{self, Nonces, clean};
 use super::text::Untrusted;
-use crate::probe::outcome::Standing;
+use crate::probe::definition::Expect;
+use crate::probe::outcome::{AttemptOutcome, Standing};
 use crate::probe::verdict::Verdict;
 
 const STYLE: &str = include_str!("style.css");
@@ -28,7 +29,7 @@ pub fn render(report: &Report, changes: Option<&[Change]>) -> String {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { "claude-bottle: " (report.tally) }
+                title { "claude-bottle: " (report.in_one_line()) }
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) }
             }
@@ -36,7 +37,7 @@ pub fn render(report: &Report, changes: Option<&[Change]>) -> String {
                 header {
                     p.brand { "claude-bottle" }
                     h1 { (headline(report)) }
-                    p { (report.tally) }
+                    p { (report.in_one_line()) }
                     p.meta { code { (command.join(" ")) } " · " (clean(&report.started))
                         @for (name, value) in &report.host { " · " (clean(name)) " " (clean(value)) } }
                 }
@@ -53,7 +54,8 @@ pub fn render(report: &Report, changes: Option<&[Change]>) -> String {
 fn headline(report: &Report) -> &'static str {
     let has_breach = report.runs.iter().any(|run| run.breach.is_some());
     match (has_breach, report.tally.exit_code()) {
-        (true, _) => "Bottles with a hole",
+        (true, _) if report.exit_code == 0 => "Every hole was noticed as declared",
+        (true, _) => "Not every hole was noticed as declared",
         (_, 0) if report.tally.known_leaks > 0 => "Closed, but for what is known",
         (_, 0) => "Closed",
         (_, 1) => "Not closed",
@@ -93,20 +95,21 @@ fn section(run: &Run, index: usize) -> Markup {
 
 fn row(probe: &Probe, index: usize) -> Markup {
     let outcome = &probe.outcome;
-    let class = match probe.standing {
-        Standing::Pass => "good",
-        Standing::KnownLeak => "amber",
-        Standing::Fail => "bad",
-        Standing::Error => "unclear",
-        Standing::Skip => "faint",
+    let class = match (probe.flip, probe.standing) {
+        (_, Standing::Error) => "unclear",
+        (Some(flip), _) if !flip.is_as_declared() => "bad",
+        (Some(flip), _) if flip.flipped => "amber",
+        (_, Standing::Pass) => "good",
+        (_, Standing::KnownLeak) => "amber",
+        (_, Standing::Fail) => "bad",
+        (_, Standing::Skip) => "faint",
     };
     let reason = prose::probe_reason(outcome, Nonces::Whole);
-    let opens = matches!(probe.standing, Standing::Fail | Standing::Error);
     html! {
-        details id=(anchor(index, probe)) open[opens] {
+        details id=(anchor(index, probe)) open[probe.is_wrong()] {
             summary {
                 span.probe { (clean(&outcome.name)) }
-                span class=(format!("verdict {class}")) { (prose::word(outcome)) }
+                span class=(format!("verdict {class}")) { (probe.word()) }
                 span.how { (prose::how(outcome)) }
                 span.took { @if probe.standing != Standing::Skip { (prose::duration(outcome.took)) } }
             }
@@ -118,7 +121,7 @@ fn row(probe: &Probe, index: usize) -> Markup {
                     thead { tr { th { "attempt" } th { "verdict" } th { "how, evidence and control" } } }
                     tbody { @for one in &outcome.attempts { tr {
                         td { (short(&one.what, 200)) }
-                        td class=(of(&one.verdict)) { (one.verdict.word()) }
+                        td class=(of(one)) { (prose::attempt_verdict(one)) }
                         td { (clean(&prose::attempt(one, true))) }
                     } } }
                 } }
@@ -127,8 +130,9 @@ fn row(probe: &Probe, index: usize) -> Markup {
     }
 }
 
-fn of(verdict: &Verdict) -> &'static str {
-    match verdict {
+fn of(attempt: &AttemptOutcome) -> &'static str {
+    match &attempt.verdict {
+        Verdict::Leaked { .. } if attempt.expect == Expect::Leaks => "amber",
         Verdict::Leaked { .. } | Verdict::Unreached { .. } => "bad",
         Verdict::Inconclusive { .. } => "unclear",
         Verdict::Skipped { .. } => "faint",

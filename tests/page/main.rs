@@ -1,6 +1,8 @@
 //! The page of a real run, in a real browser that has no network at all.
 #![cfg(target_os = "linux")]
 
+mod keyboard;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -81,6 +83,11 @@ fn a_real_page_shows_in_both_schemes_and_nothing_complains() {
         std::fs::read(&picture).unwrap()
     });
     assert_ne!(pictures[0], pictures[1]);
+
+    // What was to leak has leaked, and the page does not call that a leak.
+    let text = std::fs::read_to_string(&page).unwrap();
+    let title = text.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0;
+    assert!(title.contains("noticed as declared") && !title.contains("leaked"), "{title}");
 
     // Whatever can be clicked leads somewhere, each leak from its arrow to its row.
     let dom = browse(&page, &[]).dom;
