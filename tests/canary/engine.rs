@@ -6,20 +6,21 @@ use std::path::Path;
 
 use claude_bottle::canary::{self, Finding};
 use claude_bottle::host::{Docker, Endpoint, Host};
+use libtest_mimic::Trial;
 
+use crate::trials::{skip, trials};
 use crate::{one, shipped_folder};
 
 fn shipped() -> String {
     std::fs::read_to_string(shipped_folder().join("docker-engine.toml")).unwrap()
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn the_engine_of_this_host_answers_as_assumed() {
     let host = Host::detect();
     let canary = one(&shipped());
     if let Some(why) = canary::unmet(&canary, &host) {
-        eprintln!("skipped: {why}");
-        return;
+        skip(why);
     }
     let finding = canary::run(&canary, &host).await.finding;
     assert!(
@@ -61,7 +62,7 @@ async fn answered_by_stand_in(body: &'static str) -> Finding {
     canary::run(&one(&shipped()), &host(&socket)).await.finding
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_stand_in_that_answers_otherwise_has_changed() {
     for body in ["<html>it works</html>", "{\"ApiVersion\": 7}", "{\"ApiVersion\": \"new\"}", "{}"]
     {
@@ -70,7 +71,7 @@ async fn a_stand_in_that_answers_otherwise_has_changed() {
     }
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn an_engine_that_is_not_there_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
@@ -79,4 +80,12 @@ async fn an_engine_that_is_not_there_says_nothing() {
     assert!(matches!(finding, Finding::Unreachable { .. }), "{finding:?}");
     let why = canary::unmet(&one(&shipped()), &Host::bare());
     assert_eq!(why.as_deref(), Some("needs docker: made up without it"));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        the_engine_of_this_host_answers_as_assumed,
+        a_stand_in_that_answers_otherwise_has_changed,
+        an_engine_that_is_not_there_says_nothing,
+    ]
 }

@@ -8,24 +8,23 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use claude_bottle::canary::{self, Finding};
 use claude_bottle::host::{Endpoint, Host};
 use claude_bottle_protocol::VERSION;
+use libtest_mimic::Trial;
 
 use crate::one;
 use crate::registry::{Registry, push};
+use crate::trials::{skip, trials};
 
-async fn engine(host: &Host) -> Option<Docker> {
+async fn engine(host: &Host) -> Docker {
     let docker = match &host.docker {
         Ok(docker) => docker,
-        Err(lack) => {
-            eprintln!("skipped: needs docker: {lack}");
-            return None;
-        }
+        Err(lack) => skip(format!("needs docker: {lack}")),
     };
     let address = docker.endpoint.to_string();
     let client = match docker.endpoint {
         Endpoint::Unix(_) => Docker::connect_with_unix(&address, 60, API_DEFAULT_VERSION),
         Endpoint::Tcp { .. } => Docker::connect_with_http(&address, 60, API_DEFAULT_VERSION),
     };
-    Some(client.unwrap().negotiate_version().await.unwrap())
+    client.unwrap().negotiate_version().await.unwrap()
 }
 
 fn about(repository: &str, digest: &str, tag: &str, prints: &str, within: &str) -> String {
@@ -53,11 +52,11 @@ fn is_unreachable(finding: &Finding, word: &str) {
 }
 
 /// One test, since one registry and one pushed image serve all of it.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::main]
 async fn an_image_in_every_state_of_its_registry() {
     let host = Host::detect();
-    let Some(docker) = engine(&host).await else { return };
-    let Some(registry) = Registry::start() else { return };
+    let docker = engine(&host).await;
+    let registry = Registry::start();
     let repository = registry.repository();
     let first = push(&docker, &repository, "1.0", "first").await;
     let with = |digest: &str, prints: &str| about(&repository, digest, "1.0", prints, "2m");
@@ -128,4 +127,8 @@ fn trickle(registry: u16) -> u16 {
         }
     });
     port
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![an_image_in_every_state_of_its_registry,]
 }

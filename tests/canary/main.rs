@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use claude_bottle::canary::{self, Canary};
 use tempfile::TempDir;
+
+use crate::trials::trials;
 
 #[cfg(unix)]
 mod engine;
@@ -16,6 +19,22 @@ mod registry;
 mod schema;
 #[cfg(unix)]
 mod tool;
+#[path = "../trials/mod.rs"]
+mod trials;
+
+fn main() -> ExitCode {
+    trials::run([
+        trials![the_shipped_definitions_are_right_and_are_those_built_in],
+        #[cfg(unix)]
+        engine::trials(),
+        #[cfg(target_os = "linux")]
+        image::trials(),
+        mistakes::trials(),
+        schema::trials(),
+        #[cfg(unix)]
+        tool::trials(),
+    ])
+}
 
 /// A definition with nothing wrong, of the kind `tool`.
 const TOOL: &str = r#"title = "T"
@@ -64,7 +83,6 @@ fn shipped_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("canaries")
 }
 
-#[test]
 fn the_shipped_definitions_are_right_and_are_those_built_in() {
     let found = canary::discover(&shipped_folder()).unwrap();
     assert!(found.iter().any(|canary| canary.name == "toolbox-in-namespace"));

@@ -1,7 +1,9 @@
 //! What is wrong in a definition, and how it is told.
 
 use claude_bottle::canary;
+use libtest_mimic::Trial;
 
+use crate::trials::trials;
 use crate::{TOOL, TOOLBOX, folder, told};
 
 const IMAGE: &str = r#"title = "T"
@@ -24,7 +26,6 @@ of = "info"
 has = ["Runtimes.runc"]
 "#;
 
-#[test]
 fn mistakes_are_told() {
     let cases = [
         ("no `check`", TOOL.split("[check]").next().unwrap().to_owned()),
@@ -53,7 +54,6 @@ fn mistakes_are_told() {
     });
 }
 
-#[test]
 fn a_folder_without_canaries_is_an_error() {
     let empty = folder(&[("README.md", "")]);
     let error = canary::discover(empty.path()).unwrap_err().to_string();
@@ -62,4 +62,8 @@ fn a_folder_without_canaries_is_an_error() {
     let missing = empty.path().join("missing");
     let error = canary::discover(&missing).unwrap_err().to_string();
     assert!(error.starts_with("the folder of canary definitions "), "{error}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![mistakes_are_told, a_folder_without_canaries_is_an_error,]
 }

@@ -13,6 +13,8 @@ use claude_bottle::toolbox;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tempfile::TempDir;
 
+use crate::trials::skip;
+
 /// Debian's `docker-registry`, with a folder of its own, on a port that the kernel chose.
 pub(crate) struct Registry {
     process: Child,
@@ -21,12 +23,11 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// None where the program is not installed; the reason is printed.
-    pub(crate) fn start() -> Option<Self> {
+    /// Ends the test as ignored where the program is not installed.
+    pub(crate) fn start() -> Self {
         let (Ok(program), Ok(setpriv)) = (which::which("docker-registry"), which::which("setpriv"))
         else {
-            eprintln!("skipped: needs docker-registry and setpriv on PATH");
-            return None;
+            skip("needs docker-registry and setpriv on PATH");
         };
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
@@ -54,7 +55,7 @@ impl Registry {
         });
         // Somebody must read on, or it stops at a full pipe.
         std::thread::spawn(move || log.for_each(drop));
-        Some(Self { process, folder, port: port.expect("the registry says where it listens") })
+        Self { process, folder, port: port.expect("the registry says where it listens") }
     }
 
     pub(crate) fn repository(&self) -> String {

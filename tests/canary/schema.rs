@@ -4,20 +4,20 @@ use std::fs;
 use std::path::Path;
 
 use claude_bottle::canary::{discover, schema};
+use libtest_mimic::Trial;
 
+use crate::trials::trials;
 use crate::{TOOL, TOOLBOX, folder, one, shipped_folder};
 
 fn documentation() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/canaries.md")).unwrap()
 }
 
-#[test]
 fn the_schema_is_what_it_was() {
     let schema = serde_json::to_string_pretty(&schema::canary()).unwrap();
     insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(schema) });
 }
 
-#[test]
 fn the_schema_accepts_what_is_right_and_nothing_else() {
     let validator = jsonschema::validator_for(&schema::canary()).unwrap();
     let valid = |text: &str| {
@@ -49,7 +49,6 @@ fn the_schema_accepts_what_is_right_and_nothing_else() {
     }
 }
 
-#[test]
 fn the_schema_explains_every_field_and_so_does_the_documentation() {
     fn fields(schema: &serde_json::Value, found: &mut Vec<(String, bool)>) {
         if let Some(properties) = schema.get("properties").and_then(|p| p.as_object()) {
@@ -73,7 +72,6 @@ fn the_schema_explains_every_field_and_so_does_the_documentation() {
     }
 }
 
-#[test]
 fn the_examples_in_the_documentation_are_right() {
     let documentation = documentation();
     let examples: Vec<&str> = documentation
@@ -85,4 +83,13 @@ fn the_examples_in_the_documentation_are_right() {
     for example in examples {
         one(example);
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        the_schema_is_what_it_was,
+        the_schema_accepts_what_is_right_and_nothing_else,
+        the_schema_explains_every_field_and_so_does_the_documentation,
+        the_examples_in_the_documentation_are_right,
+    ]
 }

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use claude_bottle::canary::{self, Finding};
 use claude_bottle::host::Host;
+use libtest_mimic::Trial;
 
 use crate::one;
+use crate::trials::trials;
 
 /// A definition of a canary about the program at `path`.
 fn about(path: &Path) -> String {
@@ -54,12 +56,10 @@ const GOOD: &str = r#"case "$*" in
 *) exit 3 ;;
 esac"#;
 
-#[test]
 fn a_program_as_it_was_is_unchanged() {
     assert_eq!(checked(GOOD), Finding::Unchanged { seen: "version 1.2.3".to_owned() });
 }
 
-#[test]
 fn a_program_that_speaks_otherwise_has_changed() {
     let cases = [
         (
@@ -84,7 +84,6 @@ fn a_program_that_speaks_otherwise_has_changed() {
     });
 }
 
-#[test]
 fn a_program_that_cannot_be_run_says_nothing_of_upstream() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("thing");
@@ -95,7 +94,6 @@ fn a_program_that_cannot_be_run_says_nothing_of_upstream() {
     assert!(matches!(outcome.finding, Finding::Unreachable { .. }), "{:?}", outcome.finding);
 }
 
-#[test]
 fn a_program_that_is_not_there_is_the_reason_to_skip() {
     let canary = one(&about(Path::new("/nonexistent/thing")));
     let why = canary::unmet(&canary, &Host::bare());
@@ -103,4 +101,13 @@ fn a_program_that_is_not_there_is_the_reason_to_skip() {
     let named = about(Path::new("no-such-thing-anywhere"));
     let why = canary::unmet(&one(&named), &Host::bare());
     assert_eq!(why.as_deref(), Some("needs no-such-thing-anywhere on PATH"));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_program_as_it_was_is_unchanged,
+        a_program_that_speaks_otherwise_has_changed,
+        a_program_that_cannot_be_run_says_nothing_of_upstream,
+        a_program_that_is_not_there_is_the_reason_to_skip,
+    ]
 }

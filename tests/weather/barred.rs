@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::run::{Marked, can_run, program, skipped};
+use libtest_mimic::Trial;
+
+use crate::run::{Marked, program};
+use crate::trials::{needs_user_namespaces, skip, trials};
 
 /// The command in a user namespace of its own that may hold no further one: the machine itself stays as it is.
 fn barred(command: &str, arguments: &[&str]) -> Marked {
@@ -14,11 +17,8 @@ fn barred(command: &str, arguments: &[&str]) -> Marked {
 
 const REASON: &str = "user.max_user_namespaces is 0";
 
-#[test]
 fn nothing_runs_and_it_says_what_to_do() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let ended = barred(program(), &["probe"]).ends();
     assert_eq!(ended.code(), 3, "{ended:?}");
     assert!(ended.out.contains(REASON) && ended.out.contains("sysctl -w"), "{}", ended.out);
@@ -39,11 +39,8 @@ fn nothing_runs_and_it_says_what_to_do() {
 
 /// Memory may not be executed: a security policy of many hardened machines (`vm.memfd_noexec`, `sysctl`(8)), here of a PID
 /// namespace alone. The toolbox is then started from a file without a name.
-#[test]
 fn memory_that_may_not_be_executed_is_gone_around() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let in_such = |script: &str| {
         let arguments =
             ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "sh", "-c"];
@@ -52,8 +49,7 @@ fn memory_that_may_not_be_executed_is_gone_around() {
     };
     // It is there since Linux 6.3, and since 6.6 as a property of a PID namespace.
     if in_such("test $(cat /proc/sys/vm/memfd_noexec) = 2").ends().code() != 0 {
-        skipped("vm.memfd_noexec cannot be set for a PID namespace here");
-        return;
+        skip("vm.memfd_noexec cannot be set for a PID namespace here");
     }
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("UTF-8");
@@ -72,15 +68,11 @@ fn memory_that_may_not_be_executed_is_gone_around() {
 }
 
 /// `cargo test --test probes`, as far as it was built.
-#[test]
 fn the_test_suite_ignores_with_the_reason() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     for suite in ["probes", "breaches"] {
         let Some(binary) = built(suite) else {
-            skipped(&format!("tests/{suite}.rs was not built"));
-            continue;
+            skip(format!("tests/{suite}.rs was not built"));
         };
         let folder = tempfile::tempdir().expect("a folder");
         let junit = folder.path().join("junit.xml");
@@ -117,4 +109,12 @@ fn built(suite: &str) -> Option<PathBuf> {
         .collect();
     found.sort();
     found.pop().map(|(_, path)| path)
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        nothing_runs_and_it_says_what_to_do,
+        memory_that_may_not_be_executed_is_gone_around,
+        the_test_suite_ignores_with_the_reason,
+    ]
 }

@@ -2,7 +2,10 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use crate::run::{Marked, Who, can_run, verdicts};
+use libtest_mimic::Trial;
+
+use crate::run::{Marked, Who, verdicts};
+use crate::trials::{needs_user_namespaces, trials};
 
 /// Those that nobody else's load makes wait: eight runs on a small machine are load enough.
 const PROBES: &[&str] =
@@ -34,11 +37,8 @@ fn at_once(count: usize) -> Vec<Vec<(String, String, String, String)>> {
         .collect()
 }
 
-#[test]
 fn runs_do_not_disturb_each_other() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     for count in [2, 8] {
         for found in at_once(count) {
             assert!(found.len() > 20, "{found:?}");
@@ -52,11 +52,8 @@ fn runs_do_not_disturb_each_other() {
     }
 }
 
-#[test]
 fn a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     // Kept by us, by a run beside us, or by somebody else: taken in any case; or not to be had by this user.
     let tcp = TcpListener::bind(("127.0.0.1", 9));
     let udp = UdpSocket::bind(("127.0.0.1", 9));
@@ -80,4 +77,11 @@ fn a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged() {
             "{probe}: {what}: {verdict} {why}"
         );
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        runs_do_not_disturb_each_other,
+        a_port_that_somebody_else_has_is_skipped_and_the_others_are_judged,
+    ]
 }

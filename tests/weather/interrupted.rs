@@ -3,10 +3,12 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 
-use crate::run::{Marked, Run, Who, can_run, pid, verdicts};
+use crate::run::{Marked, Run, Who, pid, verdicts};
 use crate::screen;
+use crate::trials::{needs_user_namespaces, trials};
 
 /// How a run is interrupted half-way: the witness is stopped, so that the run cannot get on.
 fn held_up(arguments: &[&str]) -> Run {
@@ -16,11 +18,8 @@ fn held_up(arguments: &[&str]) -> Run {
     run
 }
 
-#[test]
 fn an_interrupted_run_cleans_up_and_is_inconclusive() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let folder = tempfile::tempdir().expect("a folder");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let (junit, json) = (folder.path().join("junit.xml"), folder.path().join("run.json"));
@@ -53,11 +52,8 @@ fn rest(run: &mut Run) -> String {
     said
 }
 
-#[test]
 fn the_progress_line_is_gone_after_an_interrupt() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let (ours, theirs) = screen::terminal();
     let mut marked = Marked::program(Who::Myself, &["probe"]).env("TERM", "xterm");
     marked.command.stderr(theirs).stdout(Stdio::null());
@@ -91,11 +87,8 @@ fn kept(arguments: &[&str]) -> Run {
 }
 
 /// Ctrl-C is then how it is meant to end: no reason to throw the verdicts away.
-#[test]
 fn a_kept_bottle_is_torn_down_and_the_verdicts_stand() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     for _ in 0..6 {
         let mut run = kept(&["probe", "--keep", "smoke-echo", "bundle-reach"]);
         run.signal(Signal::SIGINT);
@@ -109,11 +102,8 @@ fn a_kept_bottle_is_torn_down_and_the_verdicts_stand() {
 }
 
 /// The lab's PID 1 is stopped and cannot hear that it is to end.
-#[test]
 fn twice_ends_at_once() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let mut run = kept(&["probe", "--keep", "smoke-echo"]);
     let (_, inner) = run.trace.helper().expect("a helper");
     kill(pid(inner), Signal::SIGSTOP).expect("stop it");
@@ -130,13 +120,20 @@ fn twice_ends_at_once() {
     run.trace.assert_nothing_left();
 }
 
-#[test]
 fn an_interrupt_ends_a_row_of_breaches() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let mut run = held_up(&["probe", "--breach", "all"]);
     run.signal(Signal::SIGINT);
     assert_eq!(run.wait().code(), Some(130));
     run.trace.assert_nothing_left();
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        an_interrupted_run_cleans_up_and_is_inconclusive,
+        the_progress_line_is_gone_after_an_interrupt,
+        a_kept_bottle_is_torn_down_and_the_verdicts_stand,
+        twice_ends_at_once,
+        an_interrupt_ends_a_row_of_breaches,
+    ]
 }

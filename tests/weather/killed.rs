@@ -1,30 +1,28 @@
 //! `kill -9`, at any moment.
 
+use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use crate::run::{Marked, Who, can_run, skipped};
+use crate::run::{Marked, Who};
+use crate::trials::{needs_user_namespaces, skip, trials};
 
 const MOMENTS: usize = 40;
 
 /// The moments are told by progress, not by the clock: so many looks at what the run has started.
-#[test]
 fn of_a_run_that_is_killed_nothing_is_left() {
     killed_at_any_moment(Who::Myself);
 }
 
-#[test]
 fn nor_of_one_without_privileges() {
     if Who::all().contains(&Who::Nobody) {
         killed_at_any_moment(Who::Nobody);
     } else {
-        skipped("only root can become somebody else, who must get at the program");
+        skip("only root can become somebody else, who must get at the program");
     }
 }
 
 fn killed_at_any_moment(who: Who) {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let run = || Marked::program(who, &["probe", "--quiet"]).start();
     let mut whole = run();
     let mut looks = 0;
@@ -49,4 +47,8 @@ fn killed_at_any_moment(who: Who) {
     }
     assert!(most >= 4, "never were more than {most} processes killed");
     assert!(half_way > MOMENTS / 4, "most runs had ended before: {half_way}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![of_a_run_that_is_killed_nothing_is_left, nor_of_one_without_privileges,]
 }

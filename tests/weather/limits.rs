@@ -1,6 +1,9 @@
 //! Limits that are too low: a clear error, never a verdict by default.
 
-use crate::run::{Marked, can_run, program, skipped, verdicts};
+use libtest_mimic::Trial;
+
+use crate::run::{Marked, program, verdicts};
+use crate::trials::{needs_user_namespaces, skip, trials};
 
 /// A user that nobody else is: the limit on processes is per user.
 const USER: &str = "61234";
@@ -51,11 +54,8 @@ fn whole() -> Vec<(String, String, serde_json::Value)> {
     verdicts(&json)
 }
 
-#[test]
 fn of_descriptors() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let whole = whole();
     let mut codes = Vec::new();
     for most in [3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 48, 64, 128]
@@ -66,15 +66,10 @@ fn of_descriptors() {
     assert!(codes.iter().any(|code| *code != 0), "so few are not: {codes:?}");
 }
 
-#[test]
 fn of_processes() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     if !nix::unistd::geteuid().is_root() {
-        return skipped(
-            "the limit counts all of this user's processes, and only root can be another",
-        );
+        skip("the limit counts all of this user's processes, and only root can be another");
     }
     let whole = whole();
     let mut codes = Vec::new();
@@ -83,4 +78,8 @@ fn of_processes() {
     }
     assert_eq!(codes.last(), Some(&0), "so many are enough: {codes:?}");
     assert!(codes.iter().any(|code| *code != 0), "so few are not: {codes:?}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![of_descriptors, of_processes,]
 }

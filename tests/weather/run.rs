@@ -1,13 +1,11 @@
 //! A run of the program as a process of its own.
 
-use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use claude_bottle::host::Host;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,17 +47,6 @@ impl Who {
     fn if_possible(self) -> Option<Self> {
         let can_change = || nix::unistd::geteuid().is_root() && !is_hidden(Path::new(program()));
         (self == Self::Myself || can_change()).then_some(self)
-    }
-}
-
-/// Whether a bottle can be launched here; says so if not.
-pub(crate) fn can_run() -> bool {
-    match Host::detect().user_namespaces {
-        Ok(_) => true,
-        Err(lack) => {
-            eprintln!("skipped: needs user-namespaces: {lack}");
-            false
-        }
     }
 }
 
@@ -204,11 +191,6 @@ impl Drop for Run {
 
 pub(crate) fn pid(id: u32) -> Pid {
     Pid::from_raw(id.try_into().expect("a pid"))
-}
-
-/// Says why a test shows nothing here, past the capture of its output.
-pub(crate) fn skipped(why: &str) {
-    writeln!(std::io::stderr(), "skipped: {why}").expect("standard error");
 }
 
 /// What was found out, from a report in JSON: per attempt its probe, what was tried, and the verdict.

@@ -3,7 +3,10 @@
 use std::fs::OpenOptions;
 use std::process::Stdio;
 
-use crate::run::{Marked, Who, can_run, program};
+use libtest_mimic::Trial;
+
+use crate::run::{Marked, Who, program};
+use crate::trials::{needs_user_namespaces, trials};
 
 /// What is printed to: with a reader that is gone already.
 fn closed_pipe() -> Stdio {
@@ -21,7 +24,6 @@ const PRINTERS: &[&[&str]] = &[
     &["--version"],
 ];
 
-#[test]
 fn a_reader_that_has_seen_enough_is_no_reason_to_fail() {
     for arguments in PRINTERS {
         let mut run = Marked::program(Who::Myself, arguments);
@@ -29,9 +31,7 @@ fn a_reader_that_has_seen_enough_is_no_reason_to_fail() {
         let ended = run.ends();
         assert_eq!((ended.code(), ended.err.as_str()), (0, ""), "{arguments:?}");
     }
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     // The verdict counts, whoever reads the report.
     let folder = tempfile::tempdir().expect("a folder");
     let too_much = "title = \"t\"\nwhy = \"w\"\nseverity = \"low\"\nproven-by = [\"no-bundle-route\"]\n[[attempt]]\n\
@@ -50,7 +50,6 @@ fn a_reader_that_has_seen_enough_is_no_reason_to_fail() {
     }
 }
 
-#[test]
 fn a_report_that_cannot_be_printed_is_an_error() {
     for arguments in [&["probe", "--list"][..], &["doctor"], &["schema", "probe"]] {
         let mut run = Marked::program(Who::Myself, arguments);
@@ -61,11 +60,8 @@ fn a_report_that_cannot_be_printed_is_an_error() {
     }
 }
 
-#[test]
 fn standard_error_may_be_closed() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let mut run = Marked::program(Who::Myself, &["probe"]);
     run.command.stderr(closed_pipe());
     let ended = run.ends();
@@ -75,14 +71,20 @@ fn standard_error_may_be_closed() {
     assert_eq!(run.ends().code(), 2);
 }
 
-#[test]
 fn streams_may_be_missing_altogether() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     for closing in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let script = format!("exec \"$0\" probe -q {closing}");
         let ended = Marked::of("sh").args(&["-c", &script, program()]).ends();
         assert_eq!((ended.code(), ended.err.as_str()), (0, ""), "{closing}");
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_reader_that_has_seen_enough_is_no_reason_to_fail,
+        a_report_that_cannot_be_printed_is_an_error,
+        standard_error_may_be_closed,
+        streams_may_be_missing_altogether,
+    ]
 }

@@ -2,20 +2,19 @@
 
 use std::path::Path;
 
+use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use crate::run::{Marked, Who, can_run, program, skipped};
+use crate::run::{Marked, Who, program};
+use crate::trials::{needs_user_namespaces, skip, trials};
 
 fn entries(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-#[test]
 fn neither_home_nor_a_temporary_folder_is_needed() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     for temporary in ["/nowhere", "/proc"] {
         let mut run = Marked::program(Who::Myself, &["probe", "-q"]).env("TMPDIR", temporary);
         run.command.env_remove("HOME").env_remove("XDG_RUNTIME_DIR");
@@ -36,17 +35,13 @@ fn without_executable_memory(who: &str, arguments: &str) -> Option<Marked> {
     let run = || Marked::of("unshare").args(&unshare);
     let tried = run().args(&["echo 2 > /proc/sys/vm/memfd_noexec"]).ends();
     if !tried.status.success() {
-        skipped(&format!("vm.memfd_noexec cannot be set here: {}", tried.err.trim()));
-        return None;
+        skip(format!("vm.memfd_noexec cannot be set here: {}", tried.err.trim()));
     }
     Some(run().args(&[&script, program()]))
 }
 
-#[test]
 fn where_memory_cannot_be_executed_a_file_is_and_it_is_not_left() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let temporary = tempfile::tempdir().expect("a folder");
     let path = temporary.path().to_str().expect("UTF-8");
     let Some(run) = without_executable_memory("", "probe -q") else { return };
@@ -66,11 +61,8 @@ fn where_memory_cannot_be_executed_a_file_is_and_it_is_not_left() {
     assert_eq!(entries(temporary.path()), [] as [&str; 0]);
 }
 
-#[test]
 fn where_nothing_can_be_executed_it_says_so() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     // Whoever is not root cannot write to other folders either.
     let nobody = "setpriv --reuid 61235 --regid 61235 --clear-groups";
     let inside = format!("{nobody} prlimit --fsize=4096");
@@ -81,11 +73,8 @@ fn where_nothing_can_be_executed_it_says_so() {
 }
 
 /// The verdicts are told all the same; what is asked for and cannot be had is an error.
-#[test]
 fn a_full_disk_is_told_and_the_other_report_is_written() {
-    if !can_run() {
-        return;
-    }
+    needs_user_namespaces();
     let (disk, other) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let (disk, other) = (disk.path().to_str().unwrap(), other.path().to_str().unwrap());
@@ -104,7 +93,7 @@ fn a_full_disk_is_told_and_the_other_report_is_written() {
     for (junit, json) in [(&full, &fine), (&fine, &full)] {
         let ended = run(junit, json);
         if ended.status.code() == Some(77) || ended.err.starts_with("unshare:") {
-            return skipped(&ended.err);
+            skip(&ended.err);
         }
         assert_eq!(ended.code(), 2, "{ended:?}");
         let why = format!("error: cannot write {full}: No space left on device (os error 28)\n");
@@ -114,4 +103,13 @@ fn a_full_disk_is_told_and_the_other_report_is_written() {
         assert!(Path::new(&fine).exists(), "the other one is there");
         std::fs::remove_file(&fine).expect("remove");
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        neither_home_nor_a_temporary_folder_is_needed,
+        where_memory_cannot_be_executed_a_file_is_and_it_is_not_left,
+        where_nothing_can_be_executed_it_says_so,
+        a_full_disk_is_told_and_the_other_report_is_written,
+    ]
 }

@@ -1,25 +1,21 @@
 //! The bundle's init: the real toolbox, with real daemons.
 
-#![cfg(target_os = "linux")]
-
-#[path = "init/bundle.rs"]
-mod bundle;
-
 use std::fs;
 use std::process::Command;
 
 use claude_bottle_protocol::session::End;
 use claude_bottle_protocol::supervise::State;
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use bundle::{Bundle, called_supervise, eventually, exists, parent, text};
+use crate::bundle::{Bundle, called_supervise, eventually, exists, parent, text};
+use crate::trials::{skip, trials};
 
 /// A daemon that runs until it is told not to.
 const STAYS: &str = "echo up; exec sleep 1000000";
 
-#[test]
 fn nothing_selected_is_said_in_one_line_and_waited_out() {
     let mut init = Bundle::new().start(" , ");
     assert_eq!(init.line(""), "init | no daemons selected");
@@ -31,7 +27,6 @@ fn nothing_selected_is_said_in_one_line_and_waited_out() {
     assert!(!init.bundle.path("run/supervise.sock").exists());
 }
 
-#[test]
 fn a_selection_that_cannot_be_is_refused() {
     let bundle = Bundle::new();
     let refused = |selection| bundle.refused(&mut bundle.command(selection));
@@ -43,7 +38,6 @@ fn a_selection_that_cannot_be_is_refused() {
     insta::assert_snapshot!(err, @"init | error: in BOTTLE_DAEMONS: pipelock and gateway exclude each other: both listen on port 8888; select one of them");
 }
 
-#[test]
 fn a_table_that_cannot_be_is_refused() {
     let bundle = Bundle::new();
     let refused = |json: &str| {
@@ -70,7 +64,6 @@ fn a_table_that_cannot_be_is_refused() {
     insta::assert_snapshot!(err, @"init | error: cannot read the daemon table FOLDER/missing.json: No such file or directory (os error 2)");
 }
 
-#[test]
 fn every_line_carries_its_daemons_name() {
     let mut init = Bundle::new()
         .script("one", "echo out; echo err >&2; printf unfinished; exec sleep 1000000")
@@ -89,7 +82,6 @@ fn every_line_carries_its_daemons_name() {
     assert_eq!(log.last().unwrap(), "init | stopped");
 }
 
-#[test]
 fn a_daemon_starts_from_a_clean_slate() {
     let script = "wc -c
         grep -E 'Sig(Blk|Ign)' /proc/self/status
@@ -118,7 +110,6 @@ fn a_daemon_starts_from_a_clean_slate() {
     );
 }
 
-#[test]
 fn a_daemon_that_ends_is_started_again() {
     let script = "echo x >> runs; [ $(wc -l < runs) -lt 4 ] && exit 3; exec sleep 1000000";
     let init =
@@ -129,7 +120,6 @@ fn a_daemon_that_ends_is_started_again() {
     assert_eq!(init.status().0, 0);
 }
 
-#[test]
 fn between_two_runs_there_is_a_pause() {
     let init = Bundle::new()
         .script("a", "kill -34 $$")
@@ -142,7 +132,6 @@ fn between_two_runs_there_is_a_pause() {
     assert_eq!(init.status().0, 1);
 }
 
-#[test]
 fn a_daemon_that_ends_too_often_has_failed_and_the_others_go_on() {
     let mut init = Bundle::new()
         .script("bad", "exit 1")
@@ -169,7 +158,6 @@ fn a_daemon_that_ends_too_often_has_failed_and_the_others_go_on() {
     assert!(log.iter().any(|line| line == failed), "{log:#?}");
 }
 
-#[test]
 fn a_killed_daemon_comes_back_and_its_children_do_not_stay() {
     let mut init = Bundle::new()
         .script("a", "sleep 1000000 & echo child $!; wait")
@@ -185,7 +173,6 @@ fn a_killed_daemon_comes_back_and_its_children_do_not_stay() {
     assert_eq!(init.until_state("b", State::Running).pid, b.pid);
 }
 
-#[test]
 fn whoever_starts_it_with_sigchld_ignored_gets_restarts_all_the_same() {
     let init = Bundle::new()
         .script("a", "[ -e once ] && exec sleep 1000000; touch once; exit 5")
@@ -196,7 +183,6 @@ fn whoever_starts_it_with_sigchld_ignored_gets_restarts_all_the_same() {
     assert_eq!(daemon.last_exit, Some(End::Code(5)));
 }
 
-#[test]
 fn stopping_asks_the_last_one_first_and_waits_for_all() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         // It is up once its child has signals at their default, too: a shell's child that is not yet what it
@@ -235,7 +221,6 @@ fn stopping_asks_the_last_one_first_and_waits_for_all() {
     }
 }
 
-#[test]
 fn what_does_not_listen_to_sigterm_is_killed() {
     let mut init = Bundle::new()
         .script("deaf", "trap '' TERM; sh -c 'echo child $$; exec sleep 1000000'; echo never")
@@ -254,7 +239,6 @@ fn what_does_not_listen_to_sigterm_is_killed() {
     assert!(!exists(&child) && !exists(&daemon.pid.unwrap().to_string()));
 }
 
-#[test]
 fn orphans_come_to_the_init_and_are_reaped() {
     let script = "mkfifo end
         (setsid sh -c 'echo orphan $$; read word < end' &)
@@ -273,7 +257,6 @@ const DEAF_ORPHAN: &str = "(setsid sh -c 'trap \"\" TERM; echo orphan $$; sleep 
 const GOOD_ORPHAN: &str = "(setsid sh -c 'trap \"echo heard; exit\" TERM
     sh -c \"echo orphan $$; exec sleep 1000000\" & wait' &)";
 
-#[test]
 fn orphans_that_left_their_group_are_asked_to_end_as_well() {
     let mut init = Bundle::new()
         .script("a", &format!("{GOOD_ORPHAN}\n{STAYS}"))
@@ -288,7 +271,6 @@ fn orphans_that_left_their_group_are_asked_to_end_as_well() {
     assert!(!exists(&orphan));
 }
 
-#[test]
 fn orphans_that_do_not_listen_are_killed_as_well() {
     let mut init = Bundle::new()
         .script("a", &format!("{DEAF_ORPHAN}\n{STAYS}"))
@@ -302,7 +284,6 @@ fn orphans_that_do_not_listen_are_killed_as_well() {
     assert!(!exists(&orphan));
 }
 
-#[test]
 fn hostile_output_harms_nobody() {
     let script = r"printf 'a\000b\033[2J\033]0;title\007\r\n'
         printf 'init | forged\n'
@@ -325,7 +306,6 @@ fn hostile_output_harms_nobody() {
     assert_eq!(init.until_state("a", State::Running).restarts, 0);
 }
 
-#[test]
 fn a_log_that_nobody_reads_holds_nobody_up() {
     let script = "yes 0123456789012345678901234567890123456789 | head -n 100000
         touch flooded; exec sleep 1000000";
@@ -347,7 +327,6 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     assert_eq!(kept + lost, 100_000, "every line is either there or counted");
 }
 
-#[test]
 fn a_log_whose_reader_is_gone_holds_nobody_up() {
     let mut init =
         Bundle::new().script("a", "echo said; touch said; exec sleep 1000000").start_unread("a");
@@ -356,7 +335,6 @@ fn a_log_whose_reader_is_gone_holds_nobody_up() {
     init.until("a", |daemon| daemon.state == State::Running && init.bundle.path("said").exists());
 }
 
-#[test]
 fn a_daemon_with_a_port_runs_once_it_listens() {
     // Bound and not listening: nobody else can take the port, and it refuses.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
@@ -378,7 +356,6 @@ fn a_daemon_with_a_port_runs_once_it_listens() {
     assert_eq!(init.line("init | a: listens on port "), address.port().to_string());
 }
 
-#[test]
 fn the_status_is_json_in_the_order_of_the_selection() {
     let mut init = Bundle::new()
         .script("z", STAYS)
@@ -439,7 +416,6 @@ fn the_status_is_json_in_the_order_of_the_selection() {
     "#);
 }
 
-#[test]
 fn asking_without_an_init_is_an_error_of_its_own() {
     let bundle = Bundle::new();
     let output = called_supervise(&bundle, &["status"]);
@@ -452,7 +428,6 @@ fn asking_without_an_init_is_an_error_of_its_own() {
     insta::assert_snapshot!(text(&output.stderr), @"supervise | error: usage: supervise status");
 }
 
-#[test]
 fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     let bundle = Bundle::new();
     fs::create_dir(bundle.path("run")).unwrap();
@@ -468,14 +443,12 @@ fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     assert_eq!(init.stop().0.code(), Some(0));
 }
 
-/// Runs the init as PID 1 of a PID namespace, stops it once the daemon's orphan is up, and gives its log; none where
-/// there can be no such namespace.
-fn as_pid_1(orphan: &str, grace: &str) -> Option<Vec<String>> {
+/// Runs the init as PID 1 of a PID namespace, stops it once the daemon's orphan is up, and gives its log.
+fn as_pid_1(orphan: &str, grace: &str) -> Vec<String> {
     let namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
     let possible = Command::new(namespace[0]).args(&namespace[1..]).arg("true").output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no PID namespace can be made here (unshare(1), user namespaces)");
-        return None;
+        skip("no PID namespace can be made here (unshare(1), user namespaces)");
     }
     let mut init = Bundle::new()
         .script("a", &format!("{orphan}\n{STAYS}"))
@@ -489,17 +462,44 @@ fn as_pid_1(orphan: &str, grace: &str) -> Option<Vec<String>> {
     let (end, log) = init.end();
     assert_eq!(end.code(), Some(0), "{log:#?}");
     assert_eq!(log.last().unwrap(), "init | stopped");
-    Some(log)
+    log
 }
 
-#[test]
 fn as_pid_1_it_asks_everything_to_end() {
-    let Some(log) = as_pid_1(GOOD_ORPHAN, "3600000") else { return };
+    let log = as_pid_1(GOOD_ORPHAN, "3600000");
     assert!(log.iter().any(|line| line == "a | heard"), "{log:#?}");
 }
 
-#[test]
 fn as_pid_1_it_kills_everything() {
-    let Some(log) = as_pid_1(DEAF_ORPHAN, "1") else { return };
+    let log = as_pid_1(DEAF_ORPHAN, "1");
     assert!(log.iter().any(|line| line.starts_with("init | still there after 1ms")), "{log:#?}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        nothing_selected_is_said_in_one_line_and_waited_out,
+        a_selection_that_cannot_be_is_refused,
+        a_table_that_cannot_be_is_refused,
+        every_line_carries_its_daemons_name,
+        a_daemon_starts_from_a_clean_slate,
+        a_daemon_that_ends_is_started_again,
+        between_two_runs_there_is_a_pause,
+        a_daemon_that_ends_too_often_has_failed_and_the_others_go_on,
+        a_killed_daemon_comes_back_and_its_children_do_not_stay,
+        whoever_starts_it_with_sigchld_ignored_gets_restarts_all_the_same,
+        stopping_asks_the_last_one_first_and_waits_for_all,
+        what_does_not_listen_to_sigterm_is_killed,
+        orphans_come_to_the_init_and_are_reaped,
+        orphans_that_left_their_group_are_asked_to_end_as_well,
+        orphans_that_do_not_listen_are_killed_as_well,
+        hostile_output_harms_nobody,
+        a_log_that_nobody_reads_holds_nobody_up,
+        a_log_whose_reader_is_gone_holds_nobody_up,
+        a_daemon_with_a_port_runs_once_it_listens,
+        the_status_is_json_in_the_order_of_the_selection,
+        asking_without_an_init_is_an_error_of_its_own,
+        a_socket_left_behind_is_replaced_and_one_in_use_is_not,
+        as_pid_1_it_asks_everything_to_end,
+        as_pid_1_it_kills_everything,
+    ]
 }

@@ -1,30 +1,27 @@
 //! Runs in a row, in one process: always the same verdicts, and nothing that grows.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::time::{Duration, Instant};
 
 use claude_bottle::backend::namespace::Namespace;
 use claude_bottle::breach::Breach;
-use claude_bottle::host::{Host, Requirement};
+use claude_bottle::host::Requirement;
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::definition::Probe;
 use claude_bottle::probe::outcome::RunOutcome;
 use claude_bottle::probe::parse::Known;
 use claude_bottle::probe::run::run;
+use libtest_mimic::Trial;
+
+use crate::trials::{needs_user_namespaces, trials};
 
 /// How many, unless `CLAUDE_BOTTLE_TEST_RUNS` says otherwise.
 const RUNS: usize = 50;
 /// How long what is closed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[test]
 fn runs_in_a_row_are_alike_and_leave_nothing() {
-    if let Err(lack) = Host::detect().user_namespaces {
-        eprintln!("skipped: needs user-namespaces: {lack}");
-        return;
-    }
+    needs_user_namespaces();
     let (breaches, requirements) = (Breach::names(), Requirement::words());
     let known = Known::from(breaches.as_slice()).with_requirements(&requirements);
     let catalogue = Catalogue::embedded(known).expect("the project's own probes");
@@ -88,4 +85,8 @@ fn settles(what: &str, mut is_as_before: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "{what} are left: {:?}", fs::read_dir("/proc/self/fd"));
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![runs_in_a_row_are_alike_and_leave_nothing,]
 }

@@ -3,17 +3,17 @@
 //! Other processes come and go beside these tests, so that each comparison is narrowed with `--only` to what the test
 //! itself made.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use claude_bottle::host::Host;
+use libtest_mimic::Trial;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+
+use crate::trials::{needs_user_namespaces, skip, trials};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/leftovers.sh");
 
@@ -132,18 +132,14 @@ impl Drop for Running {
     }
 }
 
-/// Whether namespaces can be made here; says so if not.
-fn can_unshare() -> bool {
-    let reason = match (which::which("unshare"), Host::detect().user_namespaces) {
-        (Ok(_), Ok(_)) => return true,
-        (Err(_), _) => "needs unshare on PATH".to_owned(),
-        (_, Err(lack)) => format!("needs user-namespaces: {lack}"),
-    };
-    eprintln!("skipped: {reason}");
-    false
+/// Ends the test as ignored where no namespaces can be made.
+fn needs_unshare() {
+    if which::which("unshare").is_err() {
+        skip("needs unshare on PATH");
+    }
+    needs_user_namespaces();
 }
 
-#[test]
 fn a_process_is_reported_until_it_is_gone() {
     let scene = Scene::new();
     let before = odd_time();
@@ -161,7 +157,6 @@ fn a_process_is_reported_until_it_is_gone() {
     assert!(scene.compare(&only).is_empty());
 }
 
-#[test]
 fn a_zombie_has_ended() {
     let scene = Scene::new();
     scene.snapshot();
@@ -175,7 +170,6 @@ fn a_zombie_has_ended() {
     assert!(scene.compare(&["--only", &only]).is_empty());
 }
 
-#[test]
 fn a_process_that_ends_in_time_is_not_left_behind() {
     let scene = Scene::new();
     let mark = odd_time();
@@ -188,7 +182,6 @@ fn a_process_that_ends_in_time_is_not_left_behind() {
     assert_eq!(pauses, "0.2\n");
 }
 
-#[test]
 fn without_within_there_is_one_look() {
     let scene = Scene::new();
     let mark = odd_time();
@@ -199,7 +192,6 @@ fn without_within_there_is_one_look() {
     assert!(!scene.path("pauses").exists());
 }
 
-#[test]
 fn the_script_reports_neither_itself_nor_whoever_called_it() {
     let scene = Scene::new();
     scene.snapshot();
@@ -210,7 +202,6 @@ fn the_script_reports_neither_itself_nor_whoever_called_it() {
     assert!(lines(&output).is_empty(), "{output:?}");
 }
 
-#[test]
 fn ignored_lines_are_left_out() {
     let scene = Scene::new();
     scene.snapshot();
@@ -222,7 +213,6 @@ fn ignored_lines_are_left_out() {
     assert_eq!(scene.compare(&ignoring), [format!("left behind: file {tmp}/two")]);
 }
 
-#[test]
 fn of_a_new_folder_only_the_folder_is_reported() {
     let scene = Scene::new();
     let tmp = scene.path("tmp");
@@ -248,11 +238,8 @@ fn of_a_new_folder_only_the_folder_is_reported() {
     assert!(scene.compare(&["--only", &tmp]).is_empty());
 }
 
-#[test]
 fn a_net_namespace_is_reported() {
-    if !can_unshare() {
-        return;
-    }
+    needs_unshare();
     let scene = Scene::new();
     let mark = odd_time();
     scene.snapshot();
@@ -274,11 +261,8 @@ fn a_net_namespace_is_reported() {
     assert!(scene.compare(&["--only", inode]).is_empty());
 }
 
-#[test]
 fn a_mount_is_reported() {
-    if !can_unshare() {
-        return;
-    }
+    needs_unshare();
     let scene = Scene::new();
     let folder = scene.text("mounted");
     fs::create_dir(&folder).expect("mkdir");
@@ -321,7 +305,6 @@ fn docker_with(scene: &Scene, volume: &str) {
     );
 }
 
-#[test]
 fn things_of_docker_are_reported() {
     let scene = Scene::new();
     docker_with(&scene, "old");
@@ -331,7 +314,6 @@ fn things_of_docker_are_reported() {
     assert_eq!(scene.compare(&["--only", "^docker"]), ["left behind: docker volume new"]);
 }
 
-#[test]
 fn a_docker_that_was_not_there_is_not_compared() {
     let scene = Scene::new();
     scene.snapshot();
@@ -346,7 +328,6 @@ fn trouble(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-#[test]
 fn what_cannot_be_told_is_not_green() {
     let scene = Scene::new();
     docker_with(&scene, "old");
@@ -384,4 +365,21 @@ fn what_cannot_be_told_is_not_green() {
     }
     trouble(&scene.run("forget", &[]));
     trouble(&scene.run("compare", &["--within"]));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_process_is_reported_until_it_is_gone,
+        a_zombie_has_ended,
+        a_process_that_ends_in_time_is_not_left_behind,
+        without_within_there_is_one_look,
+        the_script_reports_neither_itself_nor_whoever_called_it,
+        ignored_lines_are_left_out,
+        of_a_new_folder_only_the_folder_is_reported,
+        a_net_namespace_is_reported,
+        a_mount_is_reported,
+        things_of_docker_are_reported,
+        a_docker_that_was_not_there_is_not_compared,
+        what_cannot_be_told_is_not_green,
+    ]
 }
