@@ -75,6 +75,26 @@ pub enum Breach {
     JoinedNamespace,
     /// The host has a name in the agent (`--add-host …:host-gateway`), and the routes that this takes.
     HostGatewayAlias,
+    /// The gateway lets every host through.
+    GatewayAllowAll,
+    /// The gateway lets what its list names through at every port.
+    GatewayAnyPort,
+    /// The gateway takes a rule for the names below one for that name itself as well.
+    GatewayApexMatchesAll,
+    /// The gateway takes a rule for every name that ends as it does.
+    GatewaySuffixMatches,
+    /// The gateway does not look at what a tunnel begins with.
+    GatewayNoSniCheck,
+    /// The gateway does not compare Host with the destination.
+    GatewayNoHostCheck,
+    /// The gateway dials whatever address a name leads to.
+    GatewayNoAddressCheck,
+    /// The gateway resolves a name once to check it and once more to dial it.
+    GatewayResolveTwice,
+    /// The gateway sends on whatever follows a request.
+    GatewayForwardRaw,
+    /// The gateway lets nothing through.
+    GatewayEmptyList,
 }
 
 /// What is to be known of a breach.
@@ -295,6 +315,66 @@ const ABOUT: &[About] = &[
         breach: Breach::HostGatewayAlias,
         name: "host-gateway-alias",
         title: "the host has a name in the agent, which has the routes that this takes",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayAllowAll,
+        name: "gateway-allow-all",
+        title: "the gateway lets every host through",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayAnyPort,
+        name: "gateway-any-port",
+        title: "the gateway lets what its list names through at every port",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayApexMatchesAll,
+        name: "gateway-apex-matches-all",
+        title: "the gateway takes a rule for the names below one for that name itself as well",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewaySuffixMatches,
+        name: "gateway-suffix-matches",
+        title: "the gateway takes a rule for every name that ends as it does",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayNoSniCheck,
+        name: "gateway-no-sni-check",
+        title: "the gateway does not look at what a tunnel begins with",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayNoHostCheck,
+        name: "gateway-no-host-check",
+        title: "the gateway does not compare Host with the destination",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayNoAddressCheck,
+        name: "gateway-no-address-check",
+        title: "the gateway dials whatever address a name leads to",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayResolveTwice,
+        name: "gateway-resolve-twice",
+        title: "the gateway resolves a name once to check it and once more to dial it",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayForwardRaw,
+        name: "gateway-forward-raw",
+        title: "the gateway sends on whatever follows a request",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayEmptyList,
+        name: "gateway-empty-list",
+        title: "the gateway's allow-list is empty",
         knock_ons: &[],
     },
 ];

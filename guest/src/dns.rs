@@ -1,6 +1,6 @@
 //! As much of DNS (RFC 1035) as a look-up of one IPv4 address takes: a static program has no resolver of its own.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The length of a message's header (RFC 1035 §4.1.1).
 const HEADER: usize = 12;
@@ -10,6 +10,17 @@ const LONGEST_LABEL: usize = 63;
 const LONGEST_NAME: usize = 255;
 /// `QTYPE` A and `QCLASS` IN.
 const A_IN: [u8; 4] = [0, 1, 0, 1];
+/// `QTYPE` AAAA (RFC 3596) and `QCLASS` IN.
+const AAAA_IN: [u8; 4] = [0, 28, 0, 1];
+
+/// Which addresses a query asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// IPv4.
+    A,
+    /// IPv6.
+    Aaaa,
+}
 
 /// A query for one name's IPv4 addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,28 +57,45 @@ impl Query {
         Some(())
     }
 
-    /// Reads a message that is such a query.
-    pub(crate) fn decode(message: &[u8]) -> Option<Self> {
+    /// Reads a message that is a query for addresses.
+    pub(crate) fn decode(message: &[u8]) -> Option<(Self, Kind)> {
         let (id, flags, counts) = read_header(message)?;
         // Not an answer, and of the standard kind.
         if flags & 0xf800 != 0 || counts[0] != 1 {
             return None;
         }
         let (name, end) = read_question(message)?;
-        (message.get(end..end + 4)? == A_IN).then_some(Self { id, name })
+        let asked: [u8; 4] = message.get(end..end + 4)?.try_into().ok()?;
+        let kind = match asked {
+            A_IN => Kind::A,
+            AAAA_IN => Kind::Aaaa,
+            _ => return None,
+        };
+        Some((Self { id, name }, kind))
     }
 
-    /// The answer with this address, to be forgotten at once.
-    pub(crate) fn answer(&self, address: Ipv4Addr) -> Option<Vec<u8>> {
+    /// The answer to a query of this kind, to be forgotten at once: the address if it is of that kind, else that there is
+    /// none.
+    pub(crate) fn answer(&self, kind: Kind, address: IpAddr) -> Option<Vec<u8>> {
+        let (asked, data) = match (kind, address) {
+            (Kind::A, IpAddr::V4(v4)) => (A_IN, v4.octets().to_vec()),
+            (Kind::Aaaa, IpAddr::V6(v6)) => (AAAA_IN, v6.octets().to_vec()),
+            (Kind::A, IpAddr::V6(_)) => (A_IN, Vec::new()),
+            (Kind::Aaaa, IpAddr::V4(_)) => (AAAA_IN, Vec::new()),
+        };
         // An answer, authoritative, recursion desired and available.
-        let mut message = header(self.id, 0x8580, 1);
+        let mut message = header(self.id, 0x8580, u16::from(!data.is_empty()));
         self.encode_question(&mut message)?;
-        // The name is the one in the question (§4.1.4).
-        message.extend_from_slice(&[0xc0, 12]);
-        message.extend_from_slice(&A_IN);
-        message.extend_from_slice(&0_u32.to_be_bytes());
-        message.extend_from_slice(&4_u16.to_be_bytes());
-        message.extend_from_slice(&address.octets());
+        let end = message.len();
+        message[end - asked.len()..].copy_from_slice(&asked);
+        if !data.is_empty() {
+            // The name is the one in the question (§4.1.4).
+            message.extend_from_slice(&[0xc0, 12]);
+            message.extend_from_slice(&asked);
+            message.extend_from_slice(&0_u32.to_be_bytes());
+            message.extend_from_slice(&u16::try_from(data.len()).ok()?.to_be_bytes());
+            message.extend_from_slice(&data);
+        }
         Some(message)
     }
 
@@ -169,7 +197,7 @@ mod tests {
                          \x00\x01\x00\x01";
         let message = query().encode().unwrap();
         assert_eq!(message, expected);
-        assert_eq!(Query::decode(&message), Some(query()));
+        assert_eq!(Query::decode(&message), Some((query(), Kind::A)));
     }
 
     #[test]
@@ -186,7 +214,7 @@ mod tests {
     #[test]
     fn an_answer_belongs_to_its_query() {
         let address = Ipv4Addr::new(203, 0, 113, 10);
-        let answer = query().answer(address).unwrap();
+        let answer = query().answer(Kind::A, address.into()).unwrap();
         assert_eq!(query().answered_by(&answer), Some(vec![address]));
         assert_eq!(Query { id: 1, ..query() }.answered_by(&answer), None);
         assert_eq!(Query { name: "other.test".into(), ..query() }.answered_by(&answer), None);
@@ -201,8 +229,23 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_the_other_kind_of_address_is_told_that_there_is_none() {
+        let v6: IpAddr = "64:ff9b::cb00:710a".parse().unwrap();
+        let told = |kind, address| query().answer(kind, address).unwrap();
+        assert_eq!(query().answered_by(&told(Kind::A, v6)), Some(Vec::new()));
+        let answer = told(Kind::Aaaa, v6);
+        assert!(
+            answer.ends_with(&[
+                0, 16, 0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 0xcb, 0, 0x71, 10
+            ])
+        );
+        let none = told(Kind::Aaaa, Ipv4Addr::LOCALHOST.into());
+        assert_eq!(none[6..8], [0, 0], "no answer in it");
+    }
+
+    #[test]
     fn whatever_is_cut_short_is_no_message() {
-        let answer = query().answer(Ipv4Addr::LOCALHOST).unwrap();
+        let answer = query().answer(Kind::A, Ipv4Addr::LOCALHOST.into()).unwrap();
         for end in 0..answer.len() {
             assert_eq!(query().answered_by(&answer[..end]), None, "{end}");
         }

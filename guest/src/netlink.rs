@@ -213,20 +213,10 @@ pub(crate) fn address(index: u32, wanted: &Address) -> Request {
 /// Adds a route.
 pub(crate) fn route(index: u32, wanted: &Route) -> Request {
     let Route { destination, prefix, via, interface } = wanted;
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(*destination);
-    message.header.destination_prefix_length = *prefix;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    let mut message = route_message(index, wanted);
     message.header.protocol = RouteProtocol::Static;
     message.header.scope = if via.is_some() { RouteScope::Universe } else { RouteScope::Link };
     message.header.kind = RouteType::Unicast;
-    if *prefix > 0 {
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(*destination)));
-    }
-    if let Some(via) = via {
-        message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(*via)));
-    }
-    message.attributes.push(RouteAttribute::Oif(index));
     Request {
         what: format!("add the route {destination}/{prefix} on {interface}"),
         flags: NLM_F_CREATE | NLM_F_EXCL,
@@ -236,13 +226,24 @@ pub(crate) fn route(index: u32, wanted: &Route) -> Request {
 
 /// Removes a route, whoever added it.
 pub(crate) fn no_route(index: u32, unwanted: &Route) -> Request {
-    let Route { destination, prefix, via, interface } = unwanted;
+    let Route { destination, prefix, interface, .. } = unwanted;
+    let mut message = route_message(index, unwanted);
+    // Of any scope.
+    message.header.scope = RouteScope::NoWhere;
+    Request {
+        what: format!("remove the route {destination}/{prefix} on {interface}"),
+        flags: 0,
+        message: RouteNetlinkMessage::DelRoute(message),
+    }
+}
+
+/// What tells a route from another one.
+fn route_message(index: u32, route: &Route) -> RouteMessage {
+    let Route { destination, prefix, via, .. } = route;
     let mut message = RouteMessage::default();
     message.header.address_family = family(*destination);
     message.header.destination_prefix_length = *prefix;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    // Of any scope.
-    message.header.scope = RouteScope::NoWhere;
     if *prefix > 0 {
         message.attributes.push(RouteAttribute::Destination(RouteAddress::from(*destination)));
     }
@@ -250,11 +251,7 @@ pub(crate) fn no_route(index: u32, unwanted: &Route) -> Request {
         message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(*via)));
     }
     message.attributes.push(RouteAttribute::Oif(index));
-    Request {
-        what: format!("remove the route {destination}/{prefix} on {interface}"),
-        flags: 0,
-        message: RouteNetlinkMessage::DelRoute(message),
-    }
+    message
 }
 
 fn family(address: IpAddr) -> AddressFamily {

@@ -8,7 +8,7 @@ use claude_bottle_protocol::witness::Transport;
 
 use super::network::Network;
 use super::raw::{self, Call};
-use super::{Topology, escape, lookup, names, unix};
+use super::{Topology, escape, lookup, names, proxied, unix};
 
 /// What becomes of what an attempt sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,7 @@ pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
         Action::InheritedUdp(wanted) => escape::inherit(topology, Transport::Udp, &wanted.target),
         Action::EnterNamespace(target) => escape::enter(topology, target),
         Action::StealSocket(target) => escape::steal(topology, target),
+        Action::Proxied(asked) => proxied::fate(asked, topology),
         _ => Fate::Unknown,
     }
 }

@@ -13,6 +13,7 @@ mod methods;
 mod names;
 mod network;
 mod outside;
+mod proxied;
 mod raw;
 mod table;
 mod unix;
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 
 use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab};
 
+pub use self::proxied::GatewayPlan;
 pub use self::table::{Comparison, Row, Table};
 use crate::lab::{Inbound, Sites};
 use crate::probe::verdict::Verdict;
@@ -39,6 +41,8 @@ pub struct Topology {
     pub sites: Sites,
     /// The listeners that the bottle may reach.
     pub allowed: BTreeSet<u32>,
+    /// The real gateway, where one stands.
+    pub gateway: Option<GatewayPlan>,
     /// Resolvers that hand on what they are asked.
     pub forwarders: Vec<Forwarder>,
     /// From where the outside dials into the bottle.

@@ -6,9 +6,8 @@ use claude_bottle_protocol::helper::Bottle;
 
 /// The addresses, in the order in which they are tried; empty if the bottle has none for this name.
 pub(super) fn resolve(host: &str, bottle: &Bottle) -> Vec<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    let literal = bare.parse().ok().or_else(|| classful(bare).map(IpAddr::V4));
-    if let Some(ip) = literal {
+    let bare = bare(host);
+    if let Some(ip) = literal(host) {
         return vec![connects_to(ip)];
     }
     let name = bare.trim_end_matches('.').to_ascii_lowercase();
@@ -16,6 +15,16 @@ pub(super) fn resolve(host: &str, bottle: &Bottle) -> Vec<IpAddr> {
         return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     }
     bottle.hosts.iter().filter(|(_, known)| *known == name).map(|(ip, _)| *ip).collect()
+}
+
+/// The address that a literal in any spelling means, brackets around it or not.
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    let bare = bare(host);
+    bare.parse().ok().or_else(|| classful(bare).map(IpAddr::V4))
+}
+
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Where the kernel goes for an address: the unspecified ones are loopback, mapped ones are IPv4.

@@ -464,6 +464,7 @@ pub(super) mod tests {
             inbound: None,
             host: String::new(),
             processes: Vec::new(),
+            gateway: None,
             random_ports: BTreeSet::new(),
             barriers: Vec::new(),
             default_profile: false,

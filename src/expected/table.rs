@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use claude_bottle_protocol::helper::REAL;
-use claude_bottle_protocol::prober::How;
+use claude_bottle_protocol::prober::{Action, How};
 
 use super::methods::{self, Fate};
 use super::outside::{self, Sight};
-use super::{Expected, Kind, Topology, unix};
+use super::{Expected, Kind, Topology, proxied, unix};
 use crate::lab::Listening;
 use crate::probe::attempt::{self, Means, Planned};
 use crate::probe::definition::Probe;
@@ -186,7 +186,11 @@ impl<'a> Oracle<'a> {
             }
             Means::Prober { action, listeners, .. } => {
                 let fate = methods::fate(action, self.topology);
-                self.of_prober(fate, listeners, &planned.definition.how)
+                let permits = match action {
+                    Action::Proxied(asked) => Some(proxied::permits(asked, self.topology)),
+                    _ => None,
+                };
+                self.of_prober(fate, listeners, &planned.definition.how, permits)
             }
             Means::Outside { action, look, .. } => {
                 let fate = outside::fate(action, *look, self.topology);
@@ -195,8 +199,15 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    fn of_prober(&self, fate: Fate, listeners: &[Listening], demanded: &[How]) -> Expected {
-        let allowed = |id: &u32| self.topology.allowed.contains(id);
+    /// `permits`: whether the plan lets it through, where that is the gateway's to decide and not the listener's.
+    fn of_prober(
+        &self,
+        fate: Fate,
+        listeners: &[Listening],
+        demanded: &[How],
+        permits: Option<bool>,
+    ) -> Expected {
+        let allowed = |id: &u32| permits.unwrap_or_else(|| self.topology.allowed.contains(id));
         let is_allowed = listeners.iter().all(|one| allowed(&one.id));
         if fate == Fate::Unknown {
             return Expected::unknown("the simulator does not know this method");

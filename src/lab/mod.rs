@@ -12,7 +12,7 @@ use thiserror::Error;
 
 pub use self::control::{Answers, Heard, LineSource, StreamLines, batch_line, converse};
 pub use self::observation::{Observation, Socket};
-pub use self::site::{Address, Listening, Sites, Target, Unserved};
+pub use self::site::{Address, Listening, Proxy, Sites, Target, Unserved};
 pub use self::wiring::{Place, Role, Wire, Wiring};
 pub use self::witness::{Log, Witness, WitnessError};
 

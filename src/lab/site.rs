@@ -19,6 +19,8 @@ pub struct Sites {
     /// The cookies of the lab's net namespaces (`SO_NETNS_COOKIE`): a socket of another one must not be used, whoever
     /// left it open.
     pub namespaces: Vec<u64>,
+    /// The bundle's gateway, where a real one stands in the lab.
+    pub proxy: Option<Proxy>,
     /// Why nothing is dialled but what a witness is bound to, where that is so: no resolver is asked then that might
     /// carry a name on.
     pub nothing_else: Option<String>,
@@ -28,6 +30,15 @@ pub struct Sites {
     pub sign_of_life: Option<(To, Transport)>,
     /// Methods that are not tried in this lab, which could not tell what came of them; each with the reason.
     pub untried: BTreeMap<Method, &'static str>,
+}
+
+/// A real gateway in a lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Where a bottle finds it.
+    pub address: SocketAddr,
+    /// A name that its list lets through, at the ports of HTTP and HTTPS.
+    pub allowed: String,
 }
 
 /// One listener of the witness.

@@ -1,6 +1,8 @@
 //! What the prober does: for each method, and for the control of each listener.
 
-use claude_bottle_protocol::prober::{Action, Inherited, Lookup, Paths, Request, Server, Target};
+use claude_bottle_protocol::prober::{
+    Action, Asks, Inherited, Lookup, Paths, Proxied, Request, Server, Target,
+};
 use claude_bottle_protocol::witness::{ABSTRACT_PREFIX, Service, Transport};
 
 use super::definition::{AttemptDefinition, HttpRequest, Method, To};
@@ -36,6 +38,11 @@ pub(super) fn made(
             };
             Ok(targets.map(one).collect())
         }
+        Method::HttpConnect
+        | Method::HttpGet
+        | Method::ForeignSni
+        | Method::ForeignHost
+        | Method::SmuggledRequest => by_gateway(&place, method, to, sites),
         Method::UnixAbstract => abstract_sockets(&place, to, sites),
         Method::UnixPath => path_sockets(place, to, sites),
         _ => {
@@ -117,6 +124,33 @@ fn action(method: Method, target: Target, sites: &Sites) -> Action {
 fn lookup(target: Target) -> Lookup {
     let server = if target.host == CONFIGURED { Server::Configured } else { Server::At(target) };
     Lookup { server, below: LOOKED_UP.into(), then_connect: None }
+}
+
+/// One attempt for each spelling, said to the gateway.
+fn by_gateway(place: &str, method: Method, to: &To, sites: &Sites) -> Result<Vec<Made>, Unserved> {
+    let targets = sites.targets(to, Transport::Tcp)?;
+    let proxy = sites.proxy.as_ref();
+    let proxy =
+        proxy.ok_or_else(|| Unserved { why: "no real gateway stands in this lab".into() })?;
+    let address = proxy.address;
+    let asks = match method {
+        Method::HttpGet => Asks::Get,
+        Method::ForeignSni => Asks::ForeignSni,
+        Method::ForeignHost => Asks::ForeignHost,
+        Method::SmuggledRequest => Asks::Smuggled,
+        _ => Asks::Connect,
+    };
+    let one = |target: crate::lab::Target| {
+        let what = format!("{place} as {}", target.dial.host);
+        let action = Action::Proxied(Proxied {
+            proxy: Target { host: address.ip().to_string(), port: address.port() },
+            asks,
+            target: target.dial,
+            allowed: proxy.allowed.clone(),
+        });
+        (what, action, target.listeners)
+    };
+    Ok(targets.into_iter().map(one).collect())
 }
 
 /// One attempt for each abstract socket.

@@ -163,7 +163,8 @@ fn gateway(sites: &Sites) -> Result<Vec<Target>, Unserved> {
 /// The ports that the bundle may listen on.
 pub(super) fn planned_ports(sites: &Sites) -> BTreeSet<u16> {
     let targets = gateway(sites).unwrap_or_default();
-    targets.into_iter().map(|target| target.dial.port).collect()
+    let proxy = sites.proxy.iter().map(|proxy| proxy.address.port());
+    targets.into_iter().map(|target| target.dial.port).chain(proxy).collect()
 }
 
 /// The batch for the prober in the bottle.

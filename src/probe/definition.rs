@@ -150,6 +150,16 @@ words! {
         Inbound = "inbound",
         /// Listen in the bottle; the outside looks whether the host listens then.
         ListenOnHost = "listen-on-host",
+        /// Ask the gateway for a tunnel, and go on in it as its port is used: TLS on 443, HTTP on 80, else the nonce.
+        HttpConnect = "http-connect",
+        /// Ask the gateway for a URL.
+        HttpGet = "http-get",
+        /// Ask the gateway for a tunnel to a name that it lets through, and begin TLS for another one in it.
+        ForeignSni = "foreign-sni",
+        /// Ask the gateway for a URL that it lets through, with another name as its `Host`.
+        ForeignHost = "foreign-host",
+        /// Ask the gateway for a URL that it lets through, with two lengths, and for another one in its body.
+        SmuggledRequest = "smuggled-request",
     }
 }
 
@@ -170,6 +180,18 @@ impl Method {
         )
     }
 
+    /// Whether it asks the gateway: then it goes to the site `proxied`, and nothing else does.
+    pub const fn asks_gateway(self) -> bool {
+        matches!(
+            self,
+            Self::HttpConnect
+                | Self::HttpGet
+                | Self::ForeignSni
+                | Self::ForeignHost
+                | Self::SmuggledRequest
+        )
+    }
+
     /// What may be expected of this method. A command that does not run has shown nothing about the network, so
     /// `exec` can only be expected to be reached.
     pub const fn may_expect(self) -> &'static [Expect] {
@@ -180,7 +202,9 @@ impl Method {
             | Self::TcpFastOpen
             | Self::Mptcp
             | Self::UdpUnconnected
-            | Self::PingSocket => Expect::ALL,
+            | Self::PingSocket
+            | Self::HttpConnect
+            | Self::HttpGet => Expect::ALL,
             Self::Exec => &[Expect::Reached],
             _ => &[Expect::Contained, Expect::Leaks],
         }
@@ -191,7 +215,7 @@ words! {
     #[what("site")]
     /// A place that a bottle might reach.
     pub enum Site {
-        /// The sidecar at its pinned address. Ports: `gateway` (8888), `egress` (9099, on the bundle's loopback),
+        /// The sidecar at its pinned address. Ports: `gateway` (the witness, which stands in for it), `egress` (9099, on the bundle's loopback),
         /// `egress-inside` (the same, as 127.0.0.1 for who has got into the bundle's network), and what
         /// is no port: `icmp` (echo requests), `experimental` (frames of ethertype 0x88b5), `arp`.
         Bundle = "bundle",
@@ -229,6 +253,8 @@ words! {
         HostSockets = "host-sockets",
         /// Unix sockets of the machine that the launcher runs on. Ports: `abstract`.
         RealSockets = "real-sockets",
+        /// Whatever the bundle's real gateway would get to, spelled as a client spells it to a proxy. Ports: numbers.
+        Proxied = "proxied",
     }
 }
 
@@ -249,7 +275,8 @@ impl Site {
             | Self::PrivateRanges
             | Self::Nat64
             | Self::Metadata
-            | Self::ControlPlane => &[],
+            | Self::ControlPlane
+            | Self::Proxied => &[],
         }
     }
 
@@ -271,13 +298,14 @@ impl Site {
             | Self::PrivateRanges
             | Self::Nat64
             | Self::Metadata
-            | Self::ControlPlane => true,
+            | Self::ControlPlane
+            | Self::Proxied => true,
         }
     }
 
     /// Whether what is sent to somebody else may arrive there in the end, handed on by whoever got it.
     pub const fn answers_for_others(self) -> bool {
-        matches!(self, Self::Resolver)
+        matches!(self, Self::Resolver | Self::Proxied)
     }
 }
 

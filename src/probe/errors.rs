@@ -29,6 +29,17 @@ pub enum Rule {
         /// The method.
         method: Method,
     },
+    /// The method asks the gateway and goes elsewhere, or the other way round.
+    #[error(
+        "method `{method}` does not go to site `{site}`: `http-connect`, `http-get`, `foreign-sni`, `foreign-host` and \
+             `smuggled-request` go to `proxied`, and nothing else does"
+    )]
+    NotByGateway {
+        /// The method.
+        method: Method,
+        /// The site.
+        site: Site,
+    },
     /// The method cannot have this outcome.
     #[error("`expect` of method `{method}` cannot be `{expect}`, expected {}",
         .method.may_expect().iter().map(|expect| format!("`{expect}`")).collect::<Vec<_>>().join(" or "))]

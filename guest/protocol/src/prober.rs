@@ -106,6 +106,38 @@ pub enum Action {
     EnterNamespace(Target),
     /// Take each UDP socket of each other process that can be seen in `/proc`, and send the nonce over it.
     StealSocket(Target),
+    /// Ask the bundle's forward proxy to carry the nonce on.
+    Proxied(Proxied),
+}
+
+/// What a forward proxy is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxied {
+    /// The proxy.
+    pub proxy: Target,
+    /// How it is asked.
+    pub asks: Asks,
+    /// For what: a host as a client would spell it to the proxy, IPv6 in brackets, and a port.
+    pub target: Target,
+    /// A name that the proxy lets through, behind which [`Asks`] of some kinds hide.
+    pub allowed: String,
+}
+
+/// How a forward proxy is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asks {
+    /// For a tunnel (`CONNECT`, RFC 9110 §9.3.6), in which it goes on as the port is used: TLS on 443, HTTP on 80.
+    Connect,
+    /// For a URL (the absolute form, RFC 9112 §3.2.2).
+    Get,
+    /// For a tunnel to the allowed name, in which TLS begins for the target (RFC 6066 §3).
+    ForeignSni,
+    /// For a URL of the allowed name, with the target as its `Host`.
+    ForeignHost,
+    /// For a URL of the allowed name, with two lengths; the target's URL is in its body (RFC 9112 §11.2).
+    Smuggled,
 }
 
 /// Every port of an address but some.

@@ -17,6 +17,7 @@ mod listen;
 mod lookup;
 mod mptcp;
 mod multicast;
+mod proxied;
 mod raw_udp;
 mod reconfigure;
 mod sweep;
@@ -264,5 +265,6 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
         }
         Action::EnterNamespace(target) => escape::entered(target, &attempt.nonce, until, means),
         Action::StealSocket(target) => escape::stolen(target, &attempt.nonce, means),
+        Action::Proxied(asked) => proxied::attempt(asked, &attempt.nonce, until, means),
     }
 }

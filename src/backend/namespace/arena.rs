@@ -11,6 +11,7 @@ use claude_bottle_protocol::prober::{Batch, Fuse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use super::gateway::{self, Gateway};
 use super::helper::{Helper, HelperError, complaint};
 use super::real::{RealLoopback, Share};
 use super::world::{self, World, net};
@@ -52,6 +53,7 @@ struct NamespaceLab {
     /// The init's end of its standard input and output; it idles as long as they are open.
     _bundle: UnixStream,
     _forwarders: Vec<UnixStream>,
+    _gateway: Option<Gateway>,
 }
 
 impl NamespaceArena {
@@ -88,6 +90,10 @@ impl NamespaceArena {
         let witness = talk.build(&world.lab, adopted).await;
         let bundle = talk.start(init).await;
         let started = talk.start(bottle).await;
+        let gateway = match world.gateway() {
+            Some((wanted, config)) => Some(gateway::ask(&mut talk, wanted, &config).await),
+            None => None,
+        };
         // Where it could not even be asked, what the helper has said before explains that.
         talk.ready().await.map_err(failed(not_ready))?;
         let no_lab = "the lab does not stand";
@@ -100,6 +106,10 @@ impl NamespaceArena {
         let no_bottle = "the bottle does not start";
         let started = started.map_err(failed(no_bottle))?;
         talk.started().await.map_err(failed(no_bottle))?;
+        let gateway = match gateway {
+            Some(asked) => Some(gateway::listening(asked, &mut talk).await?),
+            None => None,
+        };
         drop(talk);
         let mut forwarders = Vec::new();
         for forwarder in &world.forwarders {
@@ -138,6 +148,7 @@ impl NamespaceArena {
                 helper,
                 _bundle: bundle.stdio,
                 _forwarders: forwarders,
+                _gateway: gateway,
             },
             teardown,
             _share: share,

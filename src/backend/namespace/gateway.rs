@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::helper::{HelperError, Started, Talk, complaint};
 use super::launcher::{self, StartError};
+use super::{LaunchError, NAME};
 use crate::bundle::gateway::Refusals;
 
 /// How long it may take until it listens. It takes a few milliseconds.
@@ -56,6 +57,20 @@ pub(super) async fn ask(
     Ok(Asked(talk.start_gateway(wanted, [program, config]).await?))
 }
 
+/// Waits for a gateway that has been asked for.
+pub(super) async fn listening(
+    asked: Result<Asked, GatewayError>,
+    talk: &mut Talk<'_>,
+) -> Result<Gateway, LaunchError> {
+    let failed = |source: GatewayError| {
+        let step = "the gateway does not start".into();
+        LaunchError { backend: NAME, step, source: source.into() }
+    };
+    let asked = asked.map_err(failed)?;
+    talk.started().await.map_err(|error| failed(error.into()))?;
+    asked.listening().await.map_err(failed)
+}
+
 /// Not in the message, which has a longest length.
 fn in_memory(config: &Config) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("gateway.json", MFdFlags::MFD_CLOEXEC)?);
@@ -73,7 +88,7 @@ pub(super) struct Gateway {
 
 impl Asked {
     /// Waits until it listens.
-    pub(super) async fn listening(self) -> Result<Gateway, GatewayError> {
+    async fn listening(self) -> Result<Gateway, GatewayError> {
         let Started { stdio, stderr, .. } = self.0;
         let (output, input) = stdio.into_split();
         let mut output = BufReader::new(output);

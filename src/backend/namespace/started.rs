@@ -11,8 +11,8 @@ use claude_bottle_protocol::helper::{
 };
 use tokio::sync::Mutex;
 
-use super::gateway::{self, Gateway, GatewayError};
-use super::helper::{Helper, HelperError, Talk, complaint};
+use super::gateway::{self, Gateway};
+use super::helper::{Helper, HelperError, complaint};
 use super::world::{self, net};
 use super::{LaunchError, NAME};
 use crate::bottle::session::Session;
@@ -158,7 +158,7 @@ pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
     let bottle = bottle.map_err(failed(no_bottle))?;
     talk.started().await.map_err(failed(no_bottle))?;
     let gateway = match gateway {
-        Some(asked) => Some(listening(asked, &mut talk).await?),
+        Some(asked) => Some(gateway::listening(asked, &mut talk).await?),
         None => None,
     };
     drop(talk);
@@ -177,20 +177,6 @@ pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
         }
     };
     Ok(Box::new(Started { name, session, gateway, teardown: Mutex::new(teardown) }))
-}
-
-/// Waits for a gateway that has been asked for.
-async fn listening(
-    asked: Result<gateway::Asked, GatewayError>,
-    talk: &mut Talk<'_>,
-) -> Result<Gateway, LaunchError> {
-    let failed = |source: GatewayError| {
-        let step = "the gateway does not start".into();
-        LaunchError { backend: NAME, step, source: source.into() }
-    };
-    let asked = asked.map_err(failed)?;
-    talk.started().await.map_err(|error| failed(error.into()))?;
-    asked.listening().await.map_err(failed)
 }
 
 #[async_trait]

@@ -2,7 +2,7 @@
 
 use super::{raw, texts};
 use crate::nearest::Suggestion;
-use crate::probe::definition::{AttemptDefinition, Expect, HttpRequest, Method, To};
+use crate::probe::definition::{AttemptDefinition, Expect, HttpRequest, Method, Site, To};
 use crate::probe::errors::Rule;
 use crate::written::read::Written;
 use crate::written::values::{OneOrMany, Port};
@@ -100,6 +100,13 @@ fn check_table(table: &raw::Attempt, referenced: bool, reader: &mut Reader) {
         }
         if let Some(expect) = &expect.0 {
             check_expect(method, expect, reader);
+        }
+        if let Some(Written(Some(At { value: raw::To { site, .. }, .. }))) = to
+            && let Some(At { value: site, span }) = &site.0
+            && method.needs_to()
+            && method.asks_gateway() != (*site == Site::Proxied)
+        {
+            reader.rule(span, Rule::NotByGateway { method, site: *site });
         }
         if method != Method::Http && (table.request.is_some() || table.headers.is_some()) {
             reader.rule(span, Rule::AsksNothing { method });

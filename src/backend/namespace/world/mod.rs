@@ -8,10 +8,12 @@
 //!                                             10.200.2.2           10.200.2.1
 //! ```
 //!
-//! The bottle has one route, to the bundle's address. The host forwards for the bundle, as a real one does.
+//! The real gateway stands in the bundle. The bottle has one route, to the bundle's address. The host forwards for the bundle,
+//! as a real one does.
 
 pub(in crate::backend) mod elsewhere;
 pub(in crate::backend) mod foreign;
+mod gateway;
 mod holes;
 mod map;
 pub(in crate::backend) mod ports;
@@ -25,9 +27,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab, Net, Placed};
+use claude_bottle_protocol::gateway::Config;
+use claude_bottle_protocol::helper::{Bottle, Forwarder, Gateway, Lab, Net, Placed};
 use claude_bottle_protocol::witness::Listener;
 
+use self::gateway::LabGateway;
 pub(super) use self::holes::ALL as BREACHES;
 use self::posts::{Post, Posts, Stand};
 use self::sockets::Sockets;
@@ -57,6 +61,8 @@ pub(super) struct World {
     pub(super) bottle: Bottle,
     /// Resolvers that hand on what they are asked: none in a sound world.
     pub(super) forwarders: Vec<Forwarder>,
+    /// None where there is no bundle of ours that it could stand in.
+    gateway: Option<LabGateway>,
     posts: Posts,
     sockets: Sockets,
     absent: Vec<Absent>,
@@ -67,7 +73,8 @@ impl World {
     pub(super) fn plan(name: &str, breach: Option<Breach>) -> Self {
         let (lab, bottle, posts) = (wires::lay(), walls(name), Posts::sound());
         let (forwarders, sockets, absent) = (Vec::new(), Sockets::sound(), Vec::new());
-        let mut world = Self { lab, bottle, forwarders, posts, sockets, absent };
+        let gateway = Some(LabGateway::sound());
+        let mut world = Self { lab, bottle, forwarders, gateway, posts, sockets, absent };
         if let Some(breach) = breach {
             holes::make(&mut world, breach);
         }
@@ -100,6 +107,7 @@ impl World {
     /// The sites, now that the listeners' addresses are known.
     pub(super) fn sites(&self, built: &Built) -> Sites {
         let mut sites = Sites::default();
+        sites.proxy = self.gateway.as_ref().map(|_| gateway::proxy());
         sites.namespaces.clone_from(&built.cookies);
         self.sockets.stand(&built.files, &mut sites);
         for Post { listener, stands, .. } in &self.posts.0 {
@@ -131,6 +139,12 @@ impl World {
         let is_there = |name: &str| name != net::BOTTLE && name != net::BUNDLE;
         self.lab.nets.retain(|net| is_there(&net.name));
         self.lab.links.retain(|link| is_there(&link.a.net) && is_there(&link.b.net));
+        self.gateway = None;
+    }
+
+    /// The real gateway: what the helper is asked for, and its configuration.
+    pub(super) fn gateway(&self) -> Option<(Gateway, Config)> {
+        self.gateway.as_ref().map(|gateway| (gateway.wanted(), gateway.config()))
     }
 
     fn net(&mut self, name: &str) -> &mut Net {

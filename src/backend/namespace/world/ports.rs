@@ -2,8 +2,8 @@
 
 use claude_bottle_protocol::witness::Transport;
 
-/// Of the gateway daemon.
-pub(in crate::backend) const GATEWAY: u16 = 8888;
+/// Where the witness stands in for the gateway daemon: whether that is reached at all is not for the real one to decide.
+pub(in crate::backend) const GATEWAY: u16 = 8887;
 /// Of the egress daemon.
 pub(in crate::backend) const EGRESS: u16 = 9099;
 /// Of the discard service (RFC 863).

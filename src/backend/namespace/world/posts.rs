@@ -123,7 +123,8 @@ impl Posts {
         self.both(net::BUNDLE, ANY_V4, ports::GATEWAY, &[gateway]);
         let egress = Stand::new(Site::Bundle, "egress").dialled_as(&[map::BUNDLE]);
         let inside = Stand::new(Site::Bundle, "egress-inside").dialled_as(&[ONE]);
-        let stands = [egress, inside].map(|stand| stand.control(net::BUNDLE, ONE));
+        let proxied = Stand::new(Site::Proxied, ports::EGRESS.to_string());
+        let stands = [egress, inside, proxied].map(|stand| stand.control(net::BUNDLE, ONE));
         self.both(net::BUNDLE, ONE, ports::EGRESS, &stands);
         self.bundle_below_ports();
     }
@@ -153,6 +154,8 @@ impl Posts {
                 [map::HOST_GATEWAY, map::HOST_LAN, map::NEIGHBOUR_GATEWAY, map::HOST_ON_LINK];
             stands.extend(Stand::new(Site::HostGateway, name).each(net::WORLD, &addresses));
             if port == ports::DISCARD {
+                let proxied = Stand::new(Site::Proxied, port.to_string());
+                stands.push(proxied.control(net::WORLD, map::HOST_GATEWAY));
                 let broadcast = Stand::new(Site::Segment, "broadcast").serves(Service::Segment);
                 stands.extend(broadcast.each(net::NEIGHBOUR, &[EVERYBODY]));
                 stands.extend(directed_broadcast().each(net::NEIGHBOUR, &[map::NEIGHBOURS]));
@@ -214,6 +217,7 @@ impl Posts {
         for port in WORLD_PORTS {
             let stand = |site| Stand::new(site, port.to_string());
             let mut stands = stand(Site::Internet).each(net::HOST, map::INTERNET);
+            stands.push(stand(Site::Proxied).control(net::HOST, map::INTERNET[0]));
             stands.extend(stand(Site::InternetV6).each(net::HOST, map::INTERNET_V6));
             stands.extend(stand(Site::PrivateRanges).each(net::HOST, map::PRIVATE));
             stands.extend(stand(Site::Nat64).each(net::HOST, map::NAT64));

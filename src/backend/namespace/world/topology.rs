@@ -7,6 +7,7 @@ use claude_bottle_protocol::helper::{Lab, Placed, REAL};
 use claude_bottle_protocol::prober::SocketFile;
 use claude_bottle_protocol::witness::{Listener, Transport};
 
+use super::gateway::LabGateway;
 use super::ports::DISCARD;
 use super::{Post, World, net};
 use crate::backend::namespace::helper::Built;
@@ -42,6 +43,7 @@ impl World {
         Topology {
             allowed: allowed.map(|post| post.listener.id).collect(),
             sites: world.sites(&built),
+            gateway: world.gateway.as_ref().map(LabGateway::plan),
             forwarders: world.forwarders,
             inbound: Some(super::inbound()),
             bottle: world.bottle,

@@ -51,6 +51,7 @@ impl Elsewhere {
         // The engine, and the other bottle's session.
         processes.extend([net::HOST, net::OTHER_BOTTLE].map(quiet));
         Topology {
+            gateway: None,
             allowed: allowed.map(|post| post.listener.id).collect(),
             sites: world.sites(&built),
             forwarders: drawn.forwarders,
