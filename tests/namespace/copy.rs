@@ -3,11 +3,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use crate::bottle::{exec, launch, sh, soon, text};
+use libtest_mimic::Trial;
 
-#[tokio::test]
+use crate::bottle::{exec, launch, sh, soon, text};
+use crate::trials::trials;
+
+#[tokio::main(flavor = "current_thread")]
 async fn a_file_comes_with_its_mode() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tool");
     fs::write(&file, "#!/bin/sh\necho it runs\n").unwrap();
@@ -21,9 +24,9 @@ async fn a_file_comes_with_its_mode() {
     soon(arena.teardown()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_folder_comes_whole() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("a/b")).unwrap();
     fs::write(folder.path().join("a/b/c"), vec![b'x'; 300_000]).unwrap();
@@ -35,9 +38,9 @@ async fn a_folder_comes_whole() {
     soon(arena.teardown()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn what_is_read_only_stays_as_it_is() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "x").unwrap();
@@ -46,4 +49,8 @@ async fn what_is_read_only_stays_as_it_is() {
         assert!(error.to_string().contains("Read-only file system"), "{to}: {error}");
     }
     soon(arena.teardown()).await.unwrap();
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![a_file_comes_with_its_mode, a_folder_comes_whole, what_is_read_only_stays_as_it_is,]
 }

@@ -4,13 +4,15 @@ use std::fs;
 
 use claude_bottle::backend::Backend as _;
 use claude_bottle::backend::namespace::Namespace;
+use libtest_mimic::Trial;
 
 use crate::bottle::{exec, launch, sh, soon, text, with_programs};
+use crate::trials::trials;
 
 /// The new root is put together in such folders (`/tmp` is the first), and must not hide what it shows.
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn folders_below_the_stage_of_the_new_root_are_shown_too() {
-    let Some(probe) = launch().await else { return };
+    let probe = launch().await;
     soon(probe.teardown()).await.unwrap();
     for parent in ["/tmp", "/run", "/dev/shm"] {
         let Ok(folder) = tempfile::tempdir_in(parent) else { continue };
@@ -26,4 +28,8 @@ async fn folders_below_the_stage_of_the_new_root_are_shown_too() {
         assert_eq!(text(&exec(&*arena, sh(script)).await), "showntoo only", "{parent}");
         soon(arena.teardown()).await.unwrap();
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![folders_below_the_stage_of_the_new_root_are_shown_too,]
 }

@@ -1,12 +1,14 @@
 //! What encloses a command in the bottle.
 
 use claude_bottle::lab::View;
+use libtest_mimic::Trial;
 
 use crate::bottle::{exec, launch, sh, soon, text};
+use crate::trials::trials;
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_command_has_no_privilege_and_gets_none() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     let script = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; id -u; id -g; id -G";
     let told = text(&exec(&*arena, sh(script)).await);
     let none = "0000000000000000";
@@ -19,9 +21,9 @@ async fn a_command_has_no_privilege_and_gets_none() {
     soon(arena.teardown()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_command_makes_no_namespace_and_enters_none() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     for kind in [
         "--user",
         "--user --map-root-user --net",
@@ -45,9 +47,9 @@ async fn a_command_makes_no_namespace_and_enters_none() {
     soon(arena.teardown()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn only_what_is_meant_to_can_be_written_to() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     let script = "for place in / /etc /dev /.bottle /usr /usr/bin /proc/sys/kernel /home; do
             touch $place/new 2>/dev/null && echo $place
         done
@@ -61,9 +63,9 @@ async fn only_what_is_meant_to_can_be_written_to() {
     soon(arena.teardown()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn nothing_of_the_host_is_seen() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     let told = text(
         &exec(
             &*arena,
@@ -88,9 +90,9 @@ async fn nothing_of_the_host_is_seen() {
     soon(arena.teardown()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn from_outside_there_is_one_wire_with_one_route() {
-    let Some(arena) = launch().await else { return };
+    let arena = launch().await;
     let seen = soon(arena.lab().observe(View::Bottle)).await.unwrap().expect("a look");
     assert_eq!(seen.interfaces, ["eth0", "lo"]);
     let routes: Vec<_> =
@@ -99,4 +101,14 @@ async fn from_outside_there_is_one_wire_with_one_route() {
     assert_eq!(seen.addresses_v6, []);
     assert_eq!(seen.listening, []);
     soon(arena.teardown()).await.unwrap();
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_command_has_no_privilege_and_gets_none,
+        a_command_makes_no_namespace_and_enters_none,
+        only_what_is_meant_to_can_be_written_to,
+        nothing_of_the_host_is_seen,
+        from_outside_there_is_one_wire_with_one_route,
+    ]
 }

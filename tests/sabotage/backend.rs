@@ -9,7 +9,7 @@ use claude_bottle::backend::namespace::Namespace;
 use claude_bottle::backend::{Arena, Backend, LaunchError};
 use claude_bottle::bottle::{Bottle, BottleError, Command, Running};
 use claude_bottle::breach::Breach;
-use claude_bottle::host::{Host, Requirement};
+use claude_bottle::host::Requirement;
 use claude_bottle::lab::{Address, Fixture};
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::definition::{Expect, Probe};
@@ -22,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::trace::Trace;
+use crate::trials::needs_user_namespaces;
 
 /// Something that happens in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +81,9 @@ impl Run {
         self
     }
 
-    /// The outcome, with nothing left behind; none where no bottle can be launched.
-    pub(crate) fn outcome(self, deed: impl FnMut(Moment<'_>, &Scene) + Send) -> Option<RunOutcome> {
-        if let Err(lack) = Host::detect().user_namespaces {
-            eprintln!("skipped: needs user-namespaces: {lack}");
-            return None;
-        }
+    /// The outcome, with nothing left behind; the test is ignored where no bottle can be launched.
+    pub(crate) fn outcome(self, deed: impl FnMut(Moment<'_>, &Scene) + Send) -> RunOutcome {
+        needs_user_namespaces();
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let listening = Arc::default();
         let scene = Scene {
@@ -109,7 +107,7 @@ impl Run {
         assert!(scene.trace.processes() >= 5, "it was watched");
         assert!(scene.trace.net_namespaces() >= 2, "it was watched");
         scene.trace.assert_nothing_left();
-        Some(outcome.expect("a bottle"))
+        outcome.expect("a bottle")
     }
 }
 

@@ -5,10 +5,12 @@ use std::fs;
 use claude_bottle::probe::outcome::AttemptOutcome;
 use claude_bottle::probe::verdict::Verdict;
 use claude_bottle::report::exit_code;
+use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
 use crate::backend::{Moment, Run, Scene, assert_nothing_contained, inconclusive, probe, send};
 use crate::trace::children;
+use crate::trials::trials;
 
 const PROBES: &[&str] = &["bundle-reach", "egress-port-bypass", "host-gateway", "loopback-reach"];
 
@@ -28,7 +30,6 @@ fn inner(scene: &Scene) -> u32 {
     scene.trace.helper().expect("a helper").1
 }
 
-#[test]
 fn killed_before_the_attempts_all_is_inconclusive() {
     for victim in [bottle, outer, inner] {
         let deed = |moment: Moment<'_>, scene: &Scene| {
@@ -36,7 +37,7 @@ fn killed_before_the_attempts_all_is_inconclusive() {
                 send(victim(scene), Signal::SIGKILL);
             }
         };
-        let Some(run) = Run::of(PROBES).outcome(deed) else { return };
+        let run = Run::of(PROBES).outcome(deed);
         for probe in &run.probes {
             for why in inconclusive(probe) {
                 assert!(!why.is_empty());
@@ -46,7 +47,6 @@ fn killed_before_the_attempts_all_is_inconclusive() {
     }
 }
 
-#[test]
 fn killed_amid_the_attempts_nothing_is_contained() {
     type Victim = fn(&Scene) -> u32;
     let victims: [(Victim, bool); 3] = [(bottle, false), (outer, true), (inner, true)];
@@ -59,7 +59,7 @@ fn killed_amid_the_attempts_nothing_is_contained() {
                     send(victim(scene), Signal::SIGKILL);
                 }
             };
-            let Some(run) = Run::of(PROBES).outcome(deed) else { return };
+            let run = Run::of(PROBES).outcome(deed);
             assert!(killed);
             // The prober may have said all that it had to say by then; the lab was needed longer.
             let unsaid = |attempt: &AttemptOutcome| {
@@ -73,12 +73,18 @@ fn killed_amid_the_attempts_nothing_is_contained() {
     }
 }
 
-#[test]
 fn a_guest_that_stands_still_is_given_up() {
     // The shell is the prober, and waits for ever.
     let stuck = "while :; do sleep 1000; done";
     let run = Run::of(&["egress-port-bypass", "smoke-echo"]).with_prober(stuck).outcome(|_, _| {});
-    let Some(run) = run else { return };
     let whys = inconclusive(probe(&run, "egress-port-bypass"));
     assert_eq!(whys, ["the prober did not run: it did not finish in time"]);
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        killed_before_the_attempts_all_is_inconclusive,
+        killed_amid_the_attempts_nothing_is_contained,
+        a_guest_that_stands_still_is_given_up,
+    ]
 }

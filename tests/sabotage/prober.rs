@@ -4,8 +4,10 @@ use std::time::SystemTime;
 
 use claude_bottle::probe::outcome::RunOutcome;
 use claude_bottle::report::{json, junit, terminal};
+use libtest_mimic::Trial;
 
 use crate::backend::{Run, assert_nothing_contained, inconclusive, probe};
+use crate::trials::trials;
 
 const PROBES: &[&str] = &[
     "egress-port-bypass",
@@ -29,7 +31,7 @@ all() { for id in $ids; do done_ "$id" "$1"; done; }
 bye() { printf '{"line":"bye","attempts":%s}\n' "$count"; }
 "#;
 
-fn run(script: &str) -> Option<RunOutcome> {
+fn run(script: &str) -> RunOutcome {
     let script = format!("{KNOWS_THE_PROTOCOL}\n{script}");
     Run::of(PROBES).with_prober(&script).outcome(|_, _| {})
 }
@@ -37,7 +39,7 @@ fn run(script: &str) -> Option<RunOutcome> {
 /// Runs the script as the prober: all is inconclusive for this reason, and the reports hold.
 #[track_caller]
 fn assert_noticed(script: &str, reason: &str) {
-    let Some(run) = run(script) else { return };
+    let run = run(script);
     assert_nothing_contained(&run);
     for why in inconclusive(probe(&run, "egress-port-bypass")) {
         assert!(why.contains(reason), "{script}: {why:?}");
@@ -65,7 +67,6 @@ fn version() -> &'static str {
     claude_bottle_protocol::VERSION
 }
 
-#[test]
 fn one_that_says_nothing() {
     assert_noticed("exit 0", "it broke off");
     assert_noticed("exit 7", "exit code 7");
@@ -73,7 +74,6 @@ fn one_that_says_nothing() {
     assert_noticed(&format!("hello {}; kill -9 $$", version()), "killed by signal 9");
 }
 
-#[test]
 fn one_that_says_something_else() {
     let other = "it wrote something else than a prober does";
     assert_noticed("echo hello", other);
@@ -87,7 +87,6 @@ fn one_that_says_something_else() {
     assert_noticed(r#"printf '{"line":"%s"}\n' "$(head -c 50000 /dev/zero | tr '\0' x)""#, other);
 }
 
-#[test]
 fn one_that_says_too_much() {
     assert_noticed("head -c 1073741824 /dev/zero", "line");
     assert_noticed("yes | tr -d '\\n' | head -c 1073741824", "line");
@@ -95,7 +94,6 @@ fn one_that_says_too_much() {
     assert_noticed(&endless, "it said twice that attempt 1 waits");
 }
 
-#[test]
 fn one_that_does_not_know_the_token_or_the_version() {
     let version = version();
     let forged =
@@ -107,7 +105,6 @@ fn one_that_does_not_know_the_token_or_the_version() {
 }
 
 /// It knows everything, and says that all was refused; but it has not shown that it can reach anything.
-#[test]
 fn one_that_lies() {
     let version = version();
     let cut_off = "the prober reached nothing, not even what the plan allows";
@@ -125,11 +122,21 @@ fn one_that_lies() {
 }
 
 /// A second word would replace the first.
-#[test]
 fn one_that_says_it_twice() {
     let version = version();
     let twice = format!("hello {version}; all answered; all refused; bye");
     assert_noticed(&twice, "told of attempt 0 twice");
     assert_noticed(&format!("hello {version}; hello {version}; all refused; bye"), "greeted twice");
     assert_noticed(&format!("hello {version}; all refused; count=1; bye"), "counts 1 attempts");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        one_that_says_nothing,
+        one_that_says_something_else,
+        one_that_says_too_much,
+        one_that_does_not_know_the_token_or_the_version,
+        one_that_lies,
+        one_that_says_it_twice,
+    ]
 }

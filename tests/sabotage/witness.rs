@@ -4,10 +4,12 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 use claude_bottle::breach::Breach;
 use claude_bottle::probe::verdict::Verdict;
+use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use crate::backend::{Moment, Run, Scene, inconclusive, probe, send};
+use crate::trials::trials;
 
 const PROBES: &[&str] = &["bundle-reach", "egress-port-bypass", "loopback-reach"];
 
@@ -19,10 +21,9 @@ fn killing_at(phase: &'static str) -> impl FnMut(Moment<'_>, &Scene) + Send {
     }
 }
 
-#[test]
 fn a_witness_that_dies_leaves_nothing_to_judge_by() {
     for phase in ["probing", "closing the window"] {
-        let Some(run) = Run::of(PROBES).outcome(killing_at(phase)) else { return };
+        let run = Run::of(PROBES).outcome(killing_at(phase));
         for name in ["egress-port-bypass", "loopback-reach"] {
             for why in inconclusive(probe(&run, name)) {
                 assert_eq!(why, "the witness died", "{phase}");
@@ -34,22 +35,20 @@ fn a_witness_that_dies_leaves_nothing_to_judge_by() {
     }
 }
 
-#[test]
 fn a_leak_that_was_seen_outlives_the_witness() {
     let run = Run::of(PROBES).with_breach(Breach::SharedNetworkNamespace);
-    let Some(run) = run.outcome(killing_at("closing the window")) else { return };
+    let run = run.outcome(killing_at("closing the window"));
     let leaked = &probe(&run, "loopback-reach").verdict;
     assert!(matches!(leaked, Verdict::Leaked { .. }), "{leaked:?}");
 }
 
-#[test]
 fn a_witness_that_stands_still_leaves_nothing_to_judge_by() {
     let stopping = |moment: Moment<'_>, scene: &Scene| {
         if moment == Moment::Phase("closing the window") {
             send(scene.witness(), Signal::SIGSTOP);
         }
     };
-    let Some(run) = Run::of(PROBES).outcome(stopping) else { return };
+    let run = Run::of(PROBES).outcome(stopping);
     for why in inconclusive(probe(&run, "egress-port-bypass")) {
         assert_eq!(why, "the witness did not drain within 5 s");
     }
@@ -91,7 +90,6 @@ fn assert_lost(run: &claude_bottle::probe::outcome::RunOutcome, method: &str) {
     assert_eq!(probe(run, "bundle-reach").verdict, Verdict::Reached);
 }
 
-#[test]
 fn datagrams_that_found_no_room_are_noticed() {
     let flood = |address| {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -100,11 +98,10 @@ fn datagrams_that_found_no_room_are_noticed() {
         }
     };
     let flooding = flooding("real-loopback udp/random", flood);
-    let Some(run) = Run::of(PROBES).outcome(flooding) else { return };
+    let run = Run::of(PROBES).outcome(flooding);
     assert_lost(&run, "udp");
 }
 
-#[test]
 fn connections_that_found_no_room_are_noticed() {
     let flood = |address: SocketAddr| {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
@@ -118,6 +115,16 @@ fn connections_that_found_no_room_are_noticed() {
         }
     };
     let flooding = flooding("real-loopback tcp/random", flood);
-    let Some(run) = Run::of(PROBES).outcome(flooding) else { return };
+    let run = Run::of(PROBES).outcome(flooding);
     assert_lost(&run, "tcp");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_witness_that_dies_leaves_nothing_to_judge_by,
+        a_leak_that_was_seen_outlives_the_witness,
+        a_witness_that_stands_still_leaves_nothing_to_judge_by,
+        datagrams_that_found_no_room_are_noticed,
+        connections_that_found_no_room_are_noticed,
+    ]
 }
