@@ -27,6 +27,11 @@ pub use command::Command;
 pub use error::BottleError;
 pub use running::{End, Ended, Event, Output, Running};
 
+/// `SIGKILL`.
+const KILL: i32 = 9;
+/// The exit code for a command that `SIGKILL` has killed.
+const KILLED: i32 = 128 + KILL;
+
 /// One launched sandbox.
 #[async_trait]
 pub trait Bottle: Send + Sync {
@@ -40,9 +45,27 @@ pub trait Bottle: Send + Sync {
     /// holds the [`Running`] decides how long.
     async fn start(&self, command: Command) -> Result<Running, BottleError>;
 
+    /// How often the kernel has killed something in the bottle because its memory was used up, as far as that can be told.
+    async fn out_of_memory(&self) -> u64 {
+        0
+    }
+
     /// Runs a command to its end and collects what it wrote. It ends within the command's time-out, if it has one.
     async fn exec(&self, command: Command) -> Result<Output, BottleError> {
-        self.start(command).await?.output().await
+        let before = self.out_of_memory().await;
+        let mut done = self.start(command).await?.output().await;
+        match &mut done {
+            Ok(Output { end: end @ End::Signal(KILL), .. }) => {
+                if self.out_of_memory().await > before {
+                    *end = End::OutOfMemory;
+                }
+            }
+            Err(BottleError::SessionEnded { .. }) if self.out_of_memory().await > before => {
+                done = Err(BottleError::OutOfMemory);
+            }
+            _ => {}
+        }
+        done
     }
 
     /// Runs a command that inherits the person's terminal, and returns its exit code: that of the command, or 128
@@ -53,7 +76,14 @@ pub trait Bottle: Send + Sync {
     /// To terminate or hang up this process hangs up the command, and a second time kills it. From then on these
     /// signals no longer end this process by themselves.
     async fn exec_claude(&self, command: Command) -> Result<i32, BottleError> {
-        terminal::exec(self, command).await
+        let before = self.out_of_memory().await;
+        let done = terminal::exec(self, command).await;
+        // A shell says 137 of what was killed below it.
+        let killed = matches!(done, Ok(KILLED) | Err(BottleError::SessionEnded { .. }));
+        if killed && self.out_of_memory().await > before {
+            return Err(BottleError::OutOfMemory);
+        }
+        done
     }
 
     /// Copies a file, a symbolic link or a folder with everything in it to `to`, an absolute path: the path of the

@@ -5,9 +5,12 @@ use std::process::{Command as Process, Output, Stdio};
 
 use claude_bottle::backend::docker::cleanup::{self, Held};
 use claude_bottle::backend::docker::plan::{Step, label};
+use claude_bottle::backend::docker::private::{EngineError, PrivateEngine};
+use claude_bottle::backend::docker::spec::Mount;
 use claude_bottle::backend::docker::{Engine, Spec, launch};
 use claude_bottle::bottle::{Bottle as _, Command, End};
-use claude_bottle::host::Host;
+use claude_bottle::host::{Endpoint, Host};
+use claude_bottle_protocol::helper::{Lab, Net};
 
 /// The variable that tells the test `launcher` what bottle to launch, and after which step to wait for its end.
 const KILLED: &str = "CLAUDE_BOTTLE_TEST_KILLED";
@@ -147,6 +150,114 @@ async fn what_somebody_else_holds_is_told_and_left_alone() {
     assert_eq!(row["owner"]["state"], "undecided");
     assert_eq!(row["networks"], serde_json::json!([network]));
     engine.remove_network(&network).await.unwrap();
+}
+
+/// Programs of this machine, shown in a bottle.
+fn programs() -> Vec<Mount> {
+    let shown =
+        [("/usr", "/usr"), ("/usr/bin", "/bin"), ("/usr/lib", "/lib"), ("/usr/lib64", "/lib64")];
+    let there = shown.into_iter().filter(|(source, _)| std::path::Path::new(source).exists());
+    let mount = |(source, target): (&str, &str)| Mount {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        writable: false,
+    };
+    there.map(mount).collect()
+}
+
+#[tokio::test]
+async fn how_a_command_ended_is_told_apart_from_what_it_says() {
+    let Some(engine) = engine().await else { return };
+    let mut spec = spec("ends");
+    spec.mounts = programs();
+    spec.limits.memory = 64 << 20;
+    let launched = Box::pin(launch(&engine, &spec, &|_| {})).await.unwrap();
+    let bottle = &launched.bottle;
+    let shell = |script: &str| bottle.exec(Command::new("/bin/sh").args(["-c", script]));
+    // The command's own words, whatever Docker means by them.
+    for code in [125, 126, 127, 137] {
+        assert_eq!(shell(&format!("exit {code}")).await.unwrap().end, End::Code(code));
+    }
+    assert_eq!(shell("kill -KILL $$").await.unwrap().end, End::Signal(9));
+    for (program, errno) in [("/absent", 2), ("/etc/passwd", 13)] {
+        let ended = bottle.exec(Command::new(program)).await.unwrap().end;
+        assert!(matches!(ended, End::NotStarted { errno: seen, .. } if seen == errno), "{ended:?}");
+    }
+    // `tail` keeps what it reads until a line ends.
+    let greedy = Command::new("/usr/bin/tail").arg("/dev/zero");
+    let ended = bottle.exec(greedy.timeout(std::time::Duration::from_secs(60))).await.unwrap().end;
+    assert_eq!(ended, End::OutOfMemory);
+    // The bottle outlives it, and what ends by itself afterwards is told as before.
+    assert_eq!(shell("kill -KILL $$").await.unwrap().end, End::Signal(9));
+    assert_eq!(shell("exit 0").await.unwrap().end, End::Code(0));
+    bottle.teardown().await.unwrap();
+}
+
+/// Containers, images, networks and volumes.
+async fn counted(engine: &Engine) -> [usize; 4] {
+    let docker = engine.docker();
+    let all = bollard::query_parameters::ListContainersOptionsBuilder::default().all(true).build();
+    let images = bollard::query_parameters::ListImagesOptionsBuilder::default().all(true).build();
+    [
+        docker.list_containers(Some(all)).await.unwrap().len(),
+        docker.list_images(Some(images)).await.unwrap().len(),
+        docker.list_networks(None).await.unwrap().len(),
+        docker
+            .list_volumes(None::<bollard::query_parameters::ListVolumesOptions>)
+            .await
+            .unwrap()
+            .volumes
+            .unwrap_or_default()
+            .len(),
+    ]
+}
+
+/// On an engine of its own, where nobody else makes anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_is_not_there_is_told_before_anything_is_made() {
+    let host = Net { name: "host".into(), ..Net::default() };
+    let lab = Lab { nets: vec![host], ..Lab::default() };
+    let private = match PrivateEngine::start(&lab, "host").await {
+        Ok(engine) => engine,
+        Err(why @ (EngineError::NotRoot | EngineError::NotInstalled)) => {
+            return eprintln!("skipped: {why}");
+        }
+        Err(other) => panic!("{other}"),
+    };
+    let endpoint = Endpoint::Unix(private.socket());
+    let proc = private.inside(std::path::Path::new("/proc"));
+    let engine = Engine::connect(&endpoint, proc).await.unwrap();
+    let before = counted(&engine).await;
+    let mut spec = spec("runtime");
+    spec.runtime = Some("runsc".to_owned());
+    let error = Box::pin(launch(&engine, &spec, &|_| {})).await.unwrap_err().to_string();
+    assert!(error.starts_with("the engine has no runtime \"runsc\"; it has "), "{error}");
+    assert_eq!(counted(&engine).await, before);
+    private.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bottles_that_are_launched_at_once_take_subnets_of_their_own() {
+    let Some(engine) = engine().await else { return };
+    let specs: Vec<_> = (0..8).map(|number| spec(&format!("at-once-{number}"))).collect();
+    let launches = specs.iter().map(|spec| Box::pin(launch(&engine, spec, &|_| {})));
+    let launched = futures_util::future::join_all(launches).await;
+    let launched: Vec<_> = launched.into_iter().map(Result::unwrap).collect();
+    let mut subnets: Vec<_> = launched.iter().map(|one| one.plan.subnet).collect();
+    subnets.sort();
+    subnets.dedup();
+    assert_eq!(subnets.len(), 8);
+    for one in &launched {
+        let said = Command::new(one.bottle.toolbox()).args(["say", "out", "err", "0"]);
+        assert_eq!(one.bottle.exec(said).await.unwrap().end, End::Code(0));
+    }
+    let torn_down = launched.iter().map(|one| one.bottle.teardown());
+    for done in futures_util::future::join_all(torn_down).await {
+        done.unwrap();
+    }
+    for spec in &specs {
+        assert_eq!(cleanup::find(&engine, Some(&spec.name)).await.unwrap(), []);
+    }
 }
 
 #[test]

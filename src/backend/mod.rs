@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod smolmachines;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -48,6 +49,9 @@ pub trait Arena: Send + Sync {
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError>;
 }
 
+/// Takes what is told of a launch, a line each.
+pub type Told = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What makes bottles of one kind.
 #[async_trait]
 pub trait Backend: Send + Sync {
@@ -79,6 +83,11 @@ pub trait Backend: Send + Sync {
     ///
     /// Whatever was made before a failure is undone.
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError>;
+
+    /// Has it tell each step of a launch, where a launch has steps that a person may want to know of.
+    fn tell(&mut self, told: Told) {
+        drop(told);
+    }
 
     /// How it would carry out a plan; nothing is launched. None where it makes bottles under test alone.
     fn outline(&self, plan: &Plan) -> Option<Outline> {

@@ -37,6 +37,9 @@ pub enum BottleError {
         /// Why.
         why: String,
     },
+    /// The kernel killed the command, or the session with every command.
+    #[error("the bottle's memory was used up, and the kernel killed what ran in it")]
+    OutOfMemory,
     /// The command that was to get input has ended.
     #[error("the command has ended")]
     CommandEnded,

@@ -38,6 +38,8 @@ pub enum End {
     },
     /// Its time was over, and it was killed.
     TimedOut,
+    /// The bottle's memory was used up, and the kernel killed it.
+    OutOfMemory,
 }
 
 impl End {
@@ -56,6 +58,9 @@ impl fmt::Display for End {
                 write!(f, "cannot {}: {}", what.as_str(), errno_text(*errno))
             }
             Self::TimedOut => f.write_str("timed out"),
+            Self::OutOfMemory => {
+                f.write_str("killed by the kernel, since the bottle's memory was used up")
+            }
         }
     }
 }

@@ -50,6 +50,22 @@ impl Session {
         Ok(Self { link, toolbox: hello.toolbox })
     }
 
+    /// As [`Self::open`]. Where that fails, what `complaint` comes to is why, if it is anything: whoever built the walls around
+    /// the session explains it better.
+    pub async fn open_or_told(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        patience: Duration,
+        complaint: impl Future<Output = String>,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let error = match Self::open(reader, writer, patience).await {
+            Ok(session) => return Ok(session),
+            Err(error) => error,
+        };
+        let said = complaint.await;
+        Err(if said.is_empty() { error.into() } else { said.into() })
+    }
+
     /// The path of the toolbox inside, as the session says.
     pub fn toolbox(&self) -> &str {
         &self.toolbox

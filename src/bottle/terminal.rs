@@ -74,6 +74,7 @@ pub(super) async fn exec<B: Bottle + ?Sized>(
         End::Signal(signal) => Ok(128 + signal),
         End::NotStarted { errno, what } => Err(BottleError::NotStarted { errno, what }),
         End::TimedOut => Err(BottleError::CommandEnded),
+        End::OutOfMemory => Err(BottleError::OutOfMemory),
     }
 }
 

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, Docker};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::definition::{Answer, Engine, Question};
 use super::outcome::Finding;
 use crate::error_chain;
-use crate::host::{Endpoint, Host};
+use crate::host::Host;
 use crate::nearest::quote;
 use crate::report::text::Untrusted;
 
@@ -30,16 +30,8 @@ pub(super) async fn connect(host: &Host) -> Result<Docker, Finding> {
         Ok(docker) => &docker.endpoint,
         Err(lack) => return Err(Finding::Skipped { why: format!("needs docker: {lack}") }),
     };
-    let (address, seconds) = (endpoint.to_string(), PATIENCE.as_secs());
-    let docker = match endpoint {
-        Endpoint::Unix(_) => Docker::connect_with_unix(&address, seconds, API_DEFAULT_VERSION),
-        Endpoint::Tcp { .. } => Docker::connect_with_http(&address, seconds, API_DEFAULT_VERSION),
-    };
-    let docker = docker.map_err(|error| {
-        let why = format!("no client for the engine at {address}: {}", told(&error));
-        Finding::Unreachable { why }
-    })?;
-    docker.negotiate_version().await.map_err(|error| of_engine("`GET /version`", &error))
+    let client = endpoint.client(PATIENCE).await;
+    client.map_err(|error| of_engine(&format!("`GET /version` at {endpoint}"), &error))
 }
 
 /// Asks the engine.

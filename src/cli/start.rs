@@ -20,6 +20,8 @@ use crate::{error_chain, runtime};
 const NO_BOTTLE: u8 = 125;
 /// The command could not be executed.
 const NOT_EXECUTED: u8 = 126;
+/// The kernel killed the command, for want of memory.
+const KILLED: u8 = 137;
 /// There is no such command.
 const NOT_FOUND: u8 = 127;
 /// `ENOENT`, as Linux counts.
@@ -169,6 +171,7 @@ async fn started(backend: &dyn Backend, plan: &Plan, command: Command) -> u8 {
             match error {
                 BottleError::NotStarted { errno: ENOENT, .. } => NOT_FOUND,
                 BottleError::NotStarted { .. } => NOT_EXECUTED,
+                BottleError::OutOfMemory => KILLED,
                 _ => NO_BOTTLE,
             }
         }

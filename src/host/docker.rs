@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use bollard::errors::Error as ClientError;
+use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
@@ -151,6 +153,24 @@ fn tcp(authority: &str) -> Option<Endpoint> {
     let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
     let sound = !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
     sound.then(|| Endpoint::Tcp { host: host.to_owned(), port })
+}
+
+impl Endpoint {
+    /// A client of the daemon that listens there, at the version of the API that both know. Each of its calls may take
+    /// `patience`.
+    ///
+    /// # Errors
+    ///
+    /// That of asking for the version: nothing was asked before.
+    pub async fn client(&self, patience: Duration) -> Result<Client, ClientError> {
+        let (address, seconds) = (self.to_string(), patience.as_secs());
+        let client = match self {
+            Self::Unix(_) => Client::connect_with_unix(&address, seconds, API_DEFAULT_VERSION),
+            Self::Tcp { .. } => Client::connect_with_http(&address, seconds, API_DEFAULT_VERSION),
+        };
+        // Copies keep what was agreed on before they were made.
+        client?.negotiate_version().await
+    }
 }
 
 impl fmt::Display for Endpoint {

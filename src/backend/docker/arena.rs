@@ -13,6 +13,7 @@ use claude_bottle_protocol::prober::{Batch, Fuse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use super::plan::Step;
 use super::private::PrivateEngine;
 use super::spec::Joined;
 use super::under_test::{SHARED, UnderTest};
@@ -57,7 +58,10 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 }
 
 impl DockerArena {
-    pub(super) async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
+    pub(super) async fn launch(
+        breach: Option<Breach>,
+        done: &(dyn Fn(Step) + Send + Sync),
+    ) -> Result<Self, LaunchError> {
         let world = Elsewhere::new();
         let engine = PrivateEngine::start(&world.surroundings(), Elsewhere::host()).await;
         let engine = Arc::new(engine.map_err(failed("the private engine does not start"))?);
@@ -72,7 +76,7 @@ impl DockerArena {
         let client = client.map_err(failed("the private engine is not reached"))?;
 
         let under_test = UnderTest::new(breach);
-        let pair = Self::pair(&client, &under_test).await;
+        let pair = Self::pair(&client, &under_test, done).await;
         // With the engine all of it goes.
         let lab = match &pair {
             Ok((own, other)) => {
@@ -99,9 +103,12 @@ impl DockerArena {
     async fn pair(
         client: &Engine,
         under_test: &UnderTest,
+        done: &(dyn Fn(Step) + Send + Sync),
     ) -> Result<(Launched, Launched), LaunchError> {
-        let launched = |spec| Box::pin(launch(client, spec, &|_| {}));
-        let pair = tokio::join!(launched(&under_test.bottle), launched(&under_test.other_bottle));
+        let pair = tokio::join!(
+            Box::pin(launch(client, &under_test.bottle, done)),
+            Box::pin(launch(client, &under_test.other_bottle, &|_| {})),
+        );
         let own = pair.0.map_err(failed("the bottle does not start"))?;
         let other = pair.1.map_err(failed("the other bottle does not start"))?;
         if under_test.shared_network {

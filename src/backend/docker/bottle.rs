@@ -110,6 +110,10 @@ impl Bottle for DockerBottle {
         self.session.toolbox()
     }
 
+    async fn out_of_memory(&self) -> u64 {
+        self.engine.memory_kills(&self.agent).await
+    }
+
     async fn start(&self, command: Command) -> Result<Running, BottleError> {
         self.verify().await.map_err(|error| BottleError::Backend {
             what: "no command is run in the bottle".to_owned(),

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Engine {
     endpoint: Endpoint,
-    proc: PathBuf,
+    pub(super) proc: PathBuf,
     pub(super) docker: Docker,
 }
 
@@ -45,19 +45,8 @@ impl Engine {
         endpoint: &Endpoint,
         proc: impl Into<PathBuf>,
     ) -> Result<Self, DockerError> {
-        let (seconds, version) = (PATIENCE.as_secs(), bollard::API_DEFAULT_VERSION);
-        let client = match endpoint {
-            Endpoint::Unix(path) => {
-                Docker::connect_with_unix(&path.to_string_lossy(), seconds, version)
-            }
-            Endpoint::Tcp { .. } => {
-                Docker::connect_with_http(&endpoint.to_string(), seconds, version)
-            }
-        };
-        let what = || format!("reach the engine at {endpoint}");
-        let client = client.map_err(call(what()))?;
-        // Copies keep what was agreed on before they were made.
-        let docker = client.negotiate_version().await.map_err(call(what()))?;
+        let client = endpoint.client(PATIENCE).await;
+        let docker = client.map_err(call(format!("reach the engine at {endpoint}")))?;
         Ok(Self { endpoint: endpoint.clone(), proc: proc.into(), docker })
     }
 

@@ -3,7 +3,6 @@
 use ipnet::Ipv4Net;
 use thiserror::Error;
 
-use crate::bottle::BottleError;
 use crate::report::text::Untrusted;
 use crate::toolbox::ToolboxError;
 
@@ -57,18 +56,8 @@ pub enum DockerError {
     #[error("cannot look whether the agent is pinned to its bundle")]
     Looking(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The session does not answer.
-    #[error("the agent does not answer{}", said(.stderr))]
-    Session {
-        /// What it wrote to standard error.
-        stderr: Untrusted,
-        /// Why.
-        source: Box<BottleError>,
-    },
-}
-
-fn said(stderr: &Untrusted) -> String {
-    let text = stderr.as_str().trim();
-    if text.is_empty() { String::new() } else { format!(", it says: {text}") }
+    #[error("the agent does not answer")]
+    Session(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Gives a call's failure its place.

@@ -17,7 +17,7 @@ use super::engine::Engine;
 use super::error::{DockerError, call, missing, status};
 use super::image::Image;
 use super::owner::Owner;
-use super::plan::{Plan, Step};
+use super::plan::{Facts, Plan, Step, check};
 use super::spec::Spec;
 use crate::bottle::session::Session;
 use crate::report::text::Untrusted;
@@ -84,6 +84,9 @@ struct Launch<'a> {
 impl Launch<'_> {
     async fn run(&mut self, spec: &Spec, guard: Guard) -> Result<Launched, DockerError> {
         let engine = self.engine;
+        // Whatever can be told beforehand is told before anything is made.
+        let facts = engine.facts().await?;
+        check(spec, &facts)?;
         let image = Image::new()?;
         let built = async {
             image.ensure(engine).await?;
@@ -97,7 +100,7 @@ impl Launch<'_> {
                 if absent { DockerError::NoImage(wanted.clone()) } else { other }
             })?;
         }
-        let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag()));
+        let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag(), facts));
         let (network, plan) = planned?;
         self.undo(
             "the network",
@@ -267,11 +270,8 @@ pub(super) async fn finish(engine: &Engine, id: &str) -> Result<(), DockerError>
 
 pub(super) async fn greet(attached: Attached) -> Result<Session, DockerError> {
     let Attached { output, input, complaint } = attached;
-    let opened = Session::open(output, input, HANDSHAKE).await;
-    opened.map_err(|source| DockerError::Session {
-        stderr: complaint.so_far(),
-        source: Box::new(source),
-    })
+    let said = async { complaint.so_far().as_str().trim().to_owned() };
+    Session::open_or_told(output, input, HANDSHAKE, said).await.map_err(DockerError::Session)
 }
 
 async fn pids(engine: &Engine, a: &str, b: &str) -> Result<(i64, i64), DockerError> {
@@ -284,9 +284,9 @@ pub(super) async fn claim(
     engine: &Engine,
     spec: &Spec,
     toolbox: &str,
+    mut facts: Facts,
 ) -> Result<(String, Plan), DockerError> {
     let owner = Owner::this().map_err(DockerError::Owner)?.to_string();
-    let mut facts = engine.facts().await?;
     let mut tries = 0;
     loop {
         let first = rand::random::<u32>() as usize;

@@ -25,12 +25,16 @@ mod holes;
 pub mod image;
 pub mod launch;
 mod made_of;
+mod memory;
 pub mod owner;
 pub mod plan;
 pub mod private;
 pub mod spec;
 mod system;
 mod under_test;
+
+use std::fmt;
+use std::time::Instant;
 
 use async_trait::async_trait;
 
@@ -40,9 +44,10 @@ pub use self::engine::Engine;
 pub use self::error::DockerError;
 pub use self::launch::{Launched, launch};
 use self::made_of::made_of;
+use self::plan::Step;
 pub use self::spec::Spec;
 use self::system::SystemArena;
-use crate::backend::{Arena, Backend, LaunchError};
+use crate::backend::{Arena, Backend, LaunchError, Told};
 use crate::breach::Breach;
 use crate::expected::Table;
 use crate::host::{EngineKind, Host, Lack, Requirement, Requirements};
@@ -52,15 +57,16 @@ use crate::probe::definition::Probe;
 const NAME: &str = "docker";
 
 /// Bottles on Docker: under test on a private engine of their own, or on the machine's.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Docker {
     host: Host,
+    told: Option<Told>,
 }
 
 impl Docker {
     /// The backend as it is on `host`.
     pub fn on(host: &Host) -> Self {
-        Self { host: host.clone() }
+        Self { host: host.clone(), told: None }
     }
 
     /// On which engine bottles under test are made: where nobody has said so, on a private one if that can be had.
@@ -88,8 +94,24 @@ impl Docker {
         gitea.or_else(engine)
     }
 
+    /// Tells each step of the launch that begins now, with the time since.
+    fn telling(&self) -> impl Fn(Step) + Send + Sync + use<> {
+        let (begun, told) = (Instant::now(), self.told.clone());
+        move |step| {
+            if let Some(told) = &told {
+                told(&format!("{:>6} ms  {step}", begun.elapsed().as_millis()));
+            }
+        }
+    }
+
     fn no_system(&self) -> Option<String> {
         Requirements::from_iter([Requirement::Docker]).reason(&self.host)
+    }
+}
+
+impl fmt::Debug for Docker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Docker").field("host", &self.host).finish_non_exhaustive()
     }
 }
 
@@ -113,6 +135,10 @@ impl Backend for Docker {
         }
     }
 
+    fn tell(&mut self, told: Told) {
+        self.told = Some(told);
+    }
+
     fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
         match self.kind() {
             Ok(EngineKind::Private) => Some(drawn::topology(breach).table(probes, NAME)),
@@ -129,13 +155,15 @@ impl Backend for Docker {
         let kind =
             self.kind().map_err(|lack| failed("no engine is meant", lack.to_string().into()))?;
         match kind {
-            EngineKind::Private => Ok(Box::new(Box::pin(DockerArena::launch(breach)).await?)),
+            EngineKind::Private => {
+                Ok(Box::new(Box::pin(DockerArena::launch(breach, &self.telling())).await?))
+            }
             EngineKind::System => {
                 let engine = Engine::of_host(&self.host).await;
                 let engine = engine.map_err(|error| {
                     failed("this machine's engine is not reached", error.into())
                 })?;
-                Ok(Box::new(Box::pin(SystemArena::launch(&engine, breach)).await?))
+                Ok(Box::new(Box::pin(SystemArena::launch(&engine, breach, &self.telling())).await?))
             }
         }
     }

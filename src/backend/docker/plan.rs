@@ -1,6 +1,7 @@
 //! The plan of a bottle: a spec resolved against an engine. Pure data; every request that a launch sends is in it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use bollard::models::{
@@ -76,6 +77,26 @@ pub enum Step {
     SecondNetwork,
     /// The session has greeted.
     Greeted,
+}
+
+/// What has been done, for a person.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Image => "the toolbox's image is there",
+            Self::Network => "the network is made",
+            Self::Home => "the agent's home is made",
+            Self::Toolbox => "the toolbox's volume is made",
+            Self::Bundle => "the bundle is made",
+            Self::Agent => "the agent is made",
+            Self::Pinner => "the container that pins is made",
+            Self::BundleRuns => "the bundle runs",
+            Self::AgentRuns => "the agent runs",
+            Self::Pinned => "routes and packet filter are pinned",
+            Self::SecondNetwork => "the agent is on a second network",
+            Self::Greeted => "the agent answers",
+        })
+    }
 }
 
 /// A bottle's plan.
@@ -177,7 +198,8 @@ impl Plan {
     }
 }
 
-fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
+/// What can be told to be wrong before anything is made.
+pub(super) fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let name = &spec.name;
     if name.len() > 40

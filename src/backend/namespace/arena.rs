@@ -126,17 +126,13 @@ impl NamespaceArena {
             forwarders.push(started.stdio);
         }
         let (output, input) = started.stdio.into_split();
-        let session = match Session::open(output, input, HANDSHAKE).await {
-            Ok(session) => session,
-            Err(error) => {
-                // What the walls' builder said explains it better.
-                let said = complaint(started.stderr).await;
-                let source: Box<dyn std::error::Error + Send + Sync> =
-                    if said.is_empty() { error.into() } else { said.into() };
-                let step = "the bottle does not answer".into();
-                return Err(LaunchError { backend: NAME, step, source });
-            }
-        };
+        let said = complaint(started.stderr);
+        let session = Session::open_or_told(output, input, HANDSHAKE, said).await;
+        let session = session.map_err(|source| LaunchError {
+            backend: NAME,
+            step: "the bottle does not answer".into(),
+            source,
+        })?;
         Ok(Self {
             bottle: NamespaceBottle { name, session, helper: Arc::clone(&helper), id: started.id },
             lab: NamespaceLab {

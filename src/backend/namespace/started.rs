@@ -165,17 +165,13 @@ pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
     // The process that made them has nothing to witness, and ends with its input.
     drop(nets);
     let (output, input) = bottle.stdio.into_split();
-    let session = match Session::open(output, input, HANDSHAKE).await {
-        Ok(session) => session,
-        Err(error) => {
-            // What the walls' builder said explains it better.
-            let said = complaint(bottle.stderr).await;
-            let source: Box<dyn std::error::Error + Send + Sync> =
-                if said.is_empty() { error.into() } else { said.into() };
-            let step = "the bottle does not answer".into();
-            return Err(LaunchError { backend: NAME, step, source });
-        }
-    };
+    let said = complaint(bottle.stderr);
+    let session = Session::open_or_told(output, input, HANDSHAKE, said).await;
+    let session = session.map_err(|source| LaunchError {
+        backend: NAME,
+        step: "the bottle does not answer".into(),
+        source,
+    })?;
     Ok(Box::new(Started { name, session, gateway, teardown: Mutex::new(teardown) }))
 }
 

@@ -11,6 +11,7 @@ mod selection;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -218,9 +219,13 @@ impl Runner<'_> {
     /// One run.
     fn on_backend(&self, name: &str, selection: &Selection, progress: &Progress) -> RunOutcome {
         let probes = selection.runnable(name);
-        let Some(backend) = selection.backend(name).filter(|_| !probes.is_empty()) else {
+        let Some(mut backend) = selection.backend(name).filter(|_| !probes.is_empty()) else {
             return RunOutcome::of_skipped(name, Vec::new());
         };
+        if self.arguments.verbose > 0 {
+            let aside = progress.aside();
+            backend.tell(Arc::new(move |line| aside.say(line)));
+        }
         let run = self.run(backend.as_ref(), &probes, progress);
         run.unwrap_or_else(|| {
             RunOutcome::inconclusive(name, None, &probes, "the run was interrupted")

@@ -17,7 +17,7 @@ use self::post::{Post, PostError};
 use self::sites::{Around, BOTTLE, BUNDLE, HOST, NEIGHBOUR, SEGMENT};
 use super::image::Image;
 use super::launch::{Guard, claim};
-use super::plan::Plan;
+use super::plan::{Plan, Step};
 use super::spec::{Joined, Spec};
 use super::{DockerBottle, DockerError, Engine, Launched, launch, made_of};
 use crate::backend::{Arena, LaunchError};
@@ -59,18 +59,20 @@ impl SystemArena {
     pub(super) async fn launch(
         engine: &Engine,
         breach: Option<Breach>,
+        done: &(dyn Fn(Step) + Send + Sync),
     ) -> Result<Self, LaunchError> {
         let mut spec = Spec::new(format!("bottle-{:08x}", rand::random::<u32>()));
         let around = Spec::new(format!("{}-lab", spec.name));
         let mut made = Made { teardown: Teardown::new(), guard: Guard::new(engine, &around.name) };
         let image = Image::new().map_err(failed("there is no toolbox"))?;
-        let claimed = claim(engine, &around, image.tag()).await;
+        let facts = engine.facts().await.map_err(failed("the engine does not answer"))?;
+        let claimed = claim(engine, &around, image.tag(), facts).await;
         let (network, beside) = claimed.map_err(failed("the neighbour's network is not made"))?;
         made.undo_network(engine, &network);
         if let Some(breach) = breach {
             holes::make(&mut spec, breach, &network);
         }
-        let launched = Box::pin(launch(engine, &spec, &|_| {})).await;
+        let launched = Box::pin(launch(engine, &spec, done)).await;
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
