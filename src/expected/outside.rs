@@ -23,6 +23,13 @@ pub(super) enum Sight {
         /// What kept it in.
         why: String,
     },
+    /// Nothing, unless the prober takes what it does itself for it.
+    Unsure {
+        /// How it looks to the client.
+        how: How,
+        /// What kept it in.
+        why: String,
+    },
     /// There is no looking.
     Blind {
         /// What cannot be looked at.
@@ -93,7 +100,12 @@ fn sweep(topology: &Topology, host: &str, except: &[u16]) -> Sight {
     };
     // Any port that nobody listens on.
     let course = Network::new(topology).send(&topology.bottle.net, Transport::Tcp, (ip, 1).into());
-    nothing(course.how, course.way.to_string())
+    let (how, why) = (course.how, course.way.to_string());
+    // Another attempt listens for a while, on every address of the net that it is in.
+    if nets.contains(&topology.bottle.net.as_str()) {
+        return Sight::Unsure { how, why };
+    }
+    nothing(how, why)
 }
 
 /// Two locks: the filter on system calls; and a limit of the bottle's own user namespace, which it has unless it keeps

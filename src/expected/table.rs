@@ -259,6 +259,10 @@ impl<'a> Oracle<'a> {
             Sight::Shows { why } => Expected::new(Kind::Leaked, why),
             Sight::Blind { why } => Expected::new(Kind::Inconclusive, why),
             Sight::Nothing { how, why } => self.contained(how, why, demanded),
+            Sight::Unsure { how, why } => {
+                let contained = self.contained(how, why, demanded);
+                contained.or(Kind::Inconclusive, "or it finds what another attempt listens on")
+            }
             Sight::Unknown => unreachable!("handled above"),
         }
     }

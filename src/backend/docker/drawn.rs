@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use claude_bottle_protocol::helper::{Address, Bottle, End, Forwarder, Link, Mount, Net, Route};
 
-use super::plan::{ALIASES, Facts, Plan};
+use super::plan::{Facts, Plan};
 use super::spec::{Joined, Spec};
 use super::under_test::{DEFAULT_BRIDGE, UnderTest};
 use crate::backend::namespace::world::elsewhere::{Drawn, Elsewhere};
@@ -157,15 +157,14 @@ fn other_bottle(plan: &Plan, under_test: &UnderTest) -> Net {
 
 fn walls(plan: &Plan, spec: &Spec) -> Bottle {
     let holes = &spec.holes;
-    let bundle = IpAddr::V4(plan.bundle_address);
-    let known = || ALIASES.iter().map(|alias| (bundle, (*alias).to_owned()));
-    let (net, mut hosts, nameserver) = match holes.joined {
-        Joined::Own => (BOTTLE, known().collect(), RESOLVER.ip()),
-        Joined::Bundle | Joined::Container(_) => (BUNDLE, known().collect(), RESOLVER.ip()),
-        Joined::Host => ("host", Vec::new(), Ipv4Addr::LOCALHOST.into()),
+    let (net, nameserver) = match holes.joined {
+        Joined::Own => (BOTTLE, RESOLVER.ip()),
+        Joined::Bundle | Joined::Container(_) => (BUNDLE, RESOLVER.ip()),
+        Joined::Host => ("host", Ipv4Addr::LOCALHOST.into()),
     };
+    // The aliases are in no file: the engine's resolver knows them, which a prober asks for none of its names.
     // `host-gateway` is the default bridge.
-    hosts.extend(holes.extra_hosts.iter().map(|(name, _)| (DEFAULT_BRIDGE, name.clone())));
+    let extra = holes.extra_hosts.iter().map(|(name, _)| (DEFAULT_BRIDGE, name.clone()));
     let mounts = holes.mounts.iter().map(|mount| Mount {
         source: mount.source.clone(),
         target: mount.target.clone(),
@@ -174,7 +173,7 @@ fn walls(plan: &Plan, spec: &Spec) -> Bottle {
     Bottle {
         net: net.into(),
         hostname: plan.name.clone(),
-        hosts,
+        hosts: extra.collect(),
         env: spec.env.clone(),
         mounts: mounts.collect(),
         executable: !holes.starved,

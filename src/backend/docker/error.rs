@@ -34,6 +34,31 @@ pub enum DockerError {
     /// The agent's image is not there; images are never fetched.
     #[error("the engine has no image {0:?}: build or load it first")]
     NoImage(String),
+    /// An image went away while a bottle was launched from it.
+    #[error(
+        "the image {image} was removed while the bottle was launched: launch it again, and let nobody remove images (`docker image \
+         prune`) meanwhile"
+    )]
+    ImageGone {
+        /// The image.
+        image: String,
+        /// What the engine says.
+        source: Box<bollard::errors::Error>,
+    },
+    /// Somebody else has an address on the bottle's network.
+    #[error(
+        "the container {container} cannot have its address on the bottle's network: somebody connected another container there and \
+         took it; launch the bottle again"
+    )]
+    AddressTaken {
+        /// The container.
+        container: String,
+        /// What the engine says.
+        source: Box<bollard::errors::Error>,
+    },
+    /// The bundle has no such daemons.
+    #[error("the bundle cannot run these daemons")]
+    Daemons(#[source] claude_bottle_protocol::daemons::SelectError),
     /// Every subnet is in use.
     #[error(
         "no free /28 is left in {pool}: `claude-bottle ls` tells which bottles hold one, and `claude-bottle cleanup` removes those whose \

@@ -239,13 +239,25 @@ pub(super) async fn create(
     body: ContainerCreateBody,
 ) -> Result<String, DockerError> {
     let options = CreateContainerOptionsBuilder::default().name(name).build();
+    let image = body.image.clone().unwrap_or_default();
     let made = engine.docker.create_container(Some(options), body).await;
-    Ok(made.map_err(call(format!("create the container {name}")))?.id)
+    let made = made.map_err(|error| match missing(&error) && says(&error, "image") {
+        true => DockerError::ImageGone { image, source: Box::new(error) },
+        false => call(format!("create the container {name}"))(error),
+    });
+    Ok(made?.id)
 }
 
 pub(super) async fn start(engine: &Engine, id: &str) -> Result<(), DockerError> {
     let started = engine.docker.start_container(id, None).await;
-    started.map_err(call(format!("start the container {id}")))
+    started.map_err(|error| match says(&error, "Address already in use") {
+        true => DockerError::AddressTaken { container: id.to_owned(), source: Box::new(error) },
+        false => call(format!("start the container {id}"))(error),
+    })
+}
+
+fn says(error: &Error, words: &str) -> bool {
+    status(error).is_some() && error.to_string().contains(words)
 }
 
 /// Starts a container that pins routes, and waits until it has ended well.

@@ -9,6 +9,7 @@ use bollard::models::{
     Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
     VolumeCreateRequest,
 };
+use claude_bottle_protocol::daemons::{self, Table};
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
@@ -208,6 +209,10 @@ pub(super) fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
     {
         return Err(DockerError::Name(name.chars().take(80).collect()));
     }
+    // With a table of its own only the init knows them all.
+    if !spec.bundle.env.contains_key(daemons::TABLE) {
+        Table::built_in().select(&spec.bundle.daemons.join(",")).map_err(DockerError::Daemons)?;
+    }
     match &spec.runtime {
         Some(wanted) if !facts.runtimes.contains(wanted) => {
             Err(DockerError::Runtime { wanted: wanted.clone(), known: facts.runtimes.join(", ") })
@@ -340,18 +345,23 @@ impl Make<'_> {
     }
 
     fn bundle(&self) -> ContainerCreateBody {
+        let wanted = &self.spec.bundle;
+        let selected = (daemons::SELECTION.to_owned(), wanted.daemons.join(","));
+        let env = wanted.env.clone().into_iter().chain([selected]);
         ContainerCreateBody {
-            image: Some(self.toolbox.to_owned()),
+            image: Some(wanted.image.clone().unwrap_or_else(|| self.toolbox.to_owned())),
             hostname: Some("bundle".to_owned()),
             entrypoint: Some(vec![IN_IMAGE.to_owned()]),
             cmd: Some(vec!["init".to_owned()]),
-            env: Some(vec!["BOTTLE_DAEMONS=".to_owned()]),
+            env: Some(env.map(|(name, value)| format!("{name}={value}")).collect()),
             labels: Some(self.labels.clone()),
             host_config: Some(HostConfig {
                 network_mode: Some(self.spec.name.clone()),
                 // It needs no other name, and must not have queries forwarded.
                 dns: Some(vec![self.at.bundle.to_string()]),
                 dns_search: Some(vec![".".to_owned()]),
+                binds: (!wanted.mounts.is_empty())
+                    .then(|| wanted.mounts.iter().map(bind).collect()),
                 tmpfs: Some(HashMap::from([(
                     "/run/bottle".to_owned(),
                     "mode=1777,size=1m".to_owned(),
@@ -430,9 +440,7 @@ impl Make<'_> {
             binds.push(format!("{}-toolbox:{FOLDER}:ro,nocopy", self.spec.name));
         }
         let mounts = self.spec.mounts.iter().chain(&self.spec.holes.mounts);
-        binds.extend(mounts.map(|Mount { source, target, writable }| {
-            format!("{source}:{target}:{}", if *writable { "rw" } else { "ro" })
-        }));
+        binds.extend(mounts.map(bind));
         binds
     }
 
@@ -487,6 +495,10 @@ pub(super) fn walls() -> HostConfig {
 pub(super) fn log(driver: &str, options: &[(&str, &str)]) -> HostConfigLogConfig {
     let options = options.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options.collect()) }
+}
+
+fn bind(Mount { source, target, writable }: &Mount) -> String {
+    format!("{source}:{target}:{}", if *writable { "rw" } else { "ro" })
 }
 
 /// The pinner's container, made to look only. It keeps the capability: nobody else is shown the packet filter.

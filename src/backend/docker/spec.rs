@@ -18,12 +18,27 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Files and folders of the engine's host, shown in the agent.
     pub mounts: Vec<Mount>,
+    /// What runs beside the agent.
+    pub bundle: BundleSpec,
     /// What the agent may use up.
     pub limits: Limits,
     /// From where the bottle's subnet, a /28, is taken.
     pub pool: Ipv4Net,
     /// What is deliberately wrong; nothing in a sound bottle.
     pub holes: Holes,
+}
+
+/// What runs in a bundle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleSpec {
+    /// Its image, which must be there and have the toolbox as its init; none: the toolbox's own.
+    pub image: Option<String>,
+    /// The daemons, by their names; none: it idles.
+    pub daemons: Vec<String>,
+    /// Variables of its init and of the daemons; with `BOTTLE_DAEMON_TABLE` there may be daemons that only the init knows.
+    pub env: BTreeMap<String, String>,
+    /// Files and folders of the engine's host, shown in it.
+    pub mounts: Vec<Mount>,
 }
 
 /// A bind mount.
@@ -113,6 +128,7 @@ impl Spec {
             runtime: None,
             env: BTreeMap::new(),
             mounts: Vec::new(),
+            bundle: BundleSpec::default(),
             limits: Limits { memory: 2 << 30, pids: 1024 },
             pool: "10.210.0.0/16".parse().expect("a network"),
             holes: Holes::default(),
