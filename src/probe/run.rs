@@ -25,6 +25,10 @@ use crate::report::text::Untrusted;
 /// How much longer than its most patient attempt the batch may take before it is cut off.
 const BATCH_GRACE: Duration = Duration::from_secs(10);
 
+/// `ENETUNREACH` and `EADDRNOTAVAIL`, as the guest's Linux numbers them: there was no way out of the bottle, or nothing to be
+/// sent from. Nothing is under way then that could come late.
+const NO_WAY: [i32; 2] = [101, 99];
+
 /// Who wants to know how far a run has come.
 pub trait Watch: Send + Sync {
     /// A phase begins.
@@ -287,8 +291,9 @@ async fn must_wait(planned: &[Planned], answers: &Answers, lab: &dyn Fixture) ->
         observed.is_none_or(|seen| seen.addresses_v6.iter().any(|(ip, _)| !ip.is_loopback()))
     };
     let left_over_v6 = planned.iter().any(|one| {
-        let dialled = answers.words.get(&one.id).and_then(|(word, _)| word.dialled);
-        dialled.is_some_and(|ip| {
+        let Some((word, _)) = answers.words.get(&one.id) else { return false };
+        let never_left = word.errno.is_some_and(|errno| NO_WAY.contains(&errno));
+        word.dialled.filter(|_| !never_left).is_some_and(|ip| {
             let stays = ip.to_canonical().is_loopback() || ip.is_unspecified();
             ip.to_canonical().is_ipv6() && !stays
         })
