@@ -118,6 +118,15 @@ fn an_address_of_the_world_can_be_allowed() {
 }
 
 #[test]
+fn a_client_of_an_engine_is_wrong_usage_in_the_lab() {
+    let text = told_with("docker run --rm -i --network none busybox", LAB, 2);
+    assert!(
+        text.contains("docker has the sandbox made by somebody who is not in the lab"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_an_engine_outside_makes_is_not_in_the_lab() {
     if !has_namespaces("what_an_engine_outside_makes") {
         return;

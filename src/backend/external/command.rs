@@ -13,6 +13,21 @@ const DIR: &str = "{dir}";
 /// The toolbox's name in its folder.
 pub(super) const FILE: &str = "toolbox";
 
+/// Programs that have a daemon, or another machine, make the sandbox.
+const CLIENTS: &[&str] = &[
+    "crictl",
+    "ctr",
+    "docker",
+    "incus",
+    "kubectl",
+    "lxc",
+    "machinectl",
+    "nerdctl",
+    "oc",
+    "ssh",
+    "systemd-run",
+];
+
 /// A command that runs a program inside a sandbox, split into words as a shell would; no shell runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxCommand {
@@ -49,6 +64,12 @@ pub(super) enum Entry {
 }
 
 impl SandboxCommand {
+    /// Its program, where that has somebody else make the sandbox, who is not in any lab.
+    pub fn client(&self) -> Option<&'static str> {
+        let program = Path::new(&self.words[0]).file_name()?;
+        CLIENTS.iter().copied().find(|client| program == *client)
+    }
+
     /// The words to run with the toolbox, `length` bytes long, in `folder`.
     pub(super) fn with(&self, folder: &Path, length: usize, name: &Nonce) -> (Vec<String>, Entry) {
         let folder = folder.to_string_lossy();
@@ -114,6 +135,13 @@ mod tests {
         assert_eq!(entry, Entry::Streamed);
         let (shell, _) = words("sh -c");
         assert_eq!((shell.len(), &shell[..2]), (3, &["sh".to_owned(), "-c".to_owned()][..]));
+    }
+
+    #[test]
+    fn clients_of_daemons_are_known() {
+        let client = |text: &str| text.parse::<SandboxCommand>().unwrap().client();
+        assert_eq!(client("/usr/bin/docker run x"), Some("docker"));
+        assert_eq!(client("bwrap docker"), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `claude-bottle probe --in COMMAND`: a sandbox of another make.
 
+use anyhow::bail;
+
 use super::Runner;
 use super::selection::Selection;
 use crate::backend::external::{External, NAME, SandboxCommand};
@@ -17,6 +19,11 @@ pub(super) fn run(
     progress: &Progress,
 ) -> anyhow::Result<Vec<RunOutcome>> {
     let arguments = runner.arguments;
+    if let Some(client) = command.client().filter(|_| arguments.lab) {
+        bail!(
+            "{client} has the sandbox made by somebody who is not in the lab, which would show nothing: leave --lab out"
+        );
+    }
     let (probes, needy): (Vec<Probe>, Vec<Probe>) =
         selection.probes().iter().cloned().partition(|probe| probe.needs.is_empty());
     let mut backend =
