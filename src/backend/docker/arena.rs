@@ -17,14 +17,14 @@ use super::plan::Step;
 use super::private::PrivateEngine;
 use super::spec::Joined;
 use super::under_test::{SHARED, UnderTest};
-use super::{DockerBottle, Engine, Launched, NAME, launch, made_of};
+use super::{DockerBottle, Engine, Launched, NAME, drawn, launch, made_of};
 use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
 use crate::backend::{Arena, LaunchError};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
 use crate::host::Endpoint;
 use crate::lab::{
-    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Witness,
+    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Wiring, Witness,
     batch_line, converse,
 };
 use crate::teardown::TeardownError;
@@ -47,6 +47,7 @@ struct DockerLab {
     name: String,
     witness: Witness,
     sites: Sites,
+    wiring: Wiring,
     inodes: BTreeMap<String, u64>,
 }
 
@@ -160,6 +161,7 @@ impl DockerArena {
             name: spec.name.clone(),
             witness: Witness::together([engine.witness(), &witness]),
             sites: world.sites(engine.built(), &built),
+            wiring: drawn::wiring(&world, under_test, &launched.plan, &other.plan),
             inodes,
         })
     }
@@ -241,6 +243,10 @@ impl Fixture for DockerLab {
 
     fn inbound(&self) -> Option<Inbound> {
         Some(Elsewhere::inbound())
+    }
+
+    fn wiring(&self) -> Wiring {
+        self.wiring.clone()
     }
 
     fn has_real_bridge(&self) -> bool {

@@ -12,6 +12,7 @@ use super::under_test::{DEFAULT_BRIDGE, UnderTest};
 use crate::backend::namespace::world::elsewhere::{Drawn, Elsewhere};
 use crate::breach::Breach;
 use crate::expected::{Barrier, Topology};
+use crate::lab::Wiring;
 
 /// Where the engine's own resolver is in each container on a network of its own, and the port of DNS.
 const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
@@ -38,6 +39,16 @@ pub(super) fn topology(breach: Option<Breach>) -> Topology {
     let (own, other) = (plan(&under_test.bottle), plan(&under_test.other_bottle));
     let world = Elsewhere::new().with(&under_test.place(&own, &other));
     world.topology(draw(&under_test, &own, &other))
+}
+
+/// The same of bottles that were launched, in a world that knows where they are, as a report draws it.
+pub(super) fn wiring(
+    world: &Elsewhere,
+    under_test: &UnderTest,
+    own: &Plan,
+    other: &Plan,
+) -> Wiring {
+    world.wiring(draw(under_test, own, other))
 }
 
 fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
@@ -261,6 +272,29 @@ mod tests {
             holes::ALL.iter().any(|breach| probe.proven_by.iter().any(|name| name == breach.name()))
         };
         catalogue.probes().iter().filter(here).cloned().collect()
+    }
+
+    #[test]
+    fn a_report_draws_what_was_launched() {
+        let wired = |breach| {
+            let under_test = UnderTest::new(breach);
+            let facts = Facts { major: 20, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
+            let plan = |spec: &Spec| Plan::new(spec, &facts, "toolbox", "owner", 0).unwrap();
+            let (own, other) = (plan(&under_test.bottle), plan(&under_test.other_bottle));
+            let world = Elsewhere::new().with(&under_test.place(&own, &other));
+            wiring(&world, &under_test, &own, &other)
+        };
+        let sound = wired(None);
+        let bottle = sound.places.iter().find(|place| place.name == BOTTLE).unwrap();
+        assert_eq!(bottle.addresses, ["eth0 10.210.0.3/32"]);
+        let from_bottle = |wiring: &Wiring, to: &str| {
+            wiring.wires.iter().any(|wire| wire.from == BOTTLE && wire.to == to)
+        };
+        assert!(from_bottle(&sound, BUNDLE) && !from_bottle(&sound, OTHER));
+        assert!(sound.wires.iter().all(|wire| {
+            [&wire.from, &wire.to].iter().all(|end| sound.places.iter().any(|p| p.name == **end))
+        }));
+        assert!(from_bottle(&wired(Some(Breach::SharedNetwork)), OTHER));
     }
 
     /// Whatever is tried on this backend has an expectation, and in a sound bottle it is that all is well.

@@ -56,7 +56,7 @@ fn role(net: &str) -> Option<Role> {
         net::BOTTLE => Role::Bottle,
         net::BUNDLE => Role::Bundle,
         net::HOST => Role::Host,
-        net::NEIGHBOUR => Role::Neighbour,
+        net::NEIGHBOUR | net::OTHER_BOTTLE => Role::Neighbour,
         net::WORLD => Role::World,
         _ => return None,
     })

@@ -9,6 +9,7 @@ use crate::backend::namespace::helper::Built;
 use crate::backend::namespace::world::topology::{files, is_allowed, number, processes};
 use crate::backend::namespace::world::{Post, net};
 use crate::expected::{Barrier, Process, Topology};
+use crate::lab::{Role, Wiring};
 
 /// What an engine has made of a plan. Its nets are called as here: `bottle`, `bundle`, `other-bottle`.
 #[derive(Debug, Clone)]
@@ -30,6 +31,19 @@ pub(in crate::backend) struct Drawn {
 }
 
 impl Elsewhere {
+    /// The same, as a report draws it.
+    pub(in crate::backend) fn wiring(&self, drawn: Drawn) -> Wiring {
+        let mut world = self.0.clone();
+        world.net(net::HOST).addresses.extend(drawn.host);
+        world.lab.nets.extend(drawn.nets);
+        world.lab.links.extend(drawn.links);
+        world.bottle = drawn.walls;
+        let mut wiring = world.wiring();
+        // The machine is not in this world: the engine's host is the lab's.
+        wiring.places.retain(|place| place.role != Role::Machine);
+        wiring
+    }
+
     /// This world, in which there is a place already, with all that an engine has made.
     pub(in crate::backend) fn topology(&self, drawn: Drawn) -> Topology {
         let mut world = self.0.clone();

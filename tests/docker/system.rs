@@ -1,5 +1,4 @@
-//! The machine's own engine under test; where none answers, each test says so and does nothing.
-#![cfg(target_os = "linux")]
+//! Bottles under test on the machine's own engine.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::os::unix::process::CommandExt as _;
@@ -8,23 +7,21 @@ use std::process::{Command, Output};
 
 use claude_bottle::backend::docker::{Engine, cleanup};
 use claude_bottle::host::{Endpoint, Host};
+use libtest_mimic::Trial;
 use serde_json::Value;
 use tokio::net::{TcpListener, UnixStream};
 
-/// Where the engine's socket is, if it has one and answers.
-fn socket() -> Option<PathBuf> {
+use crate::trials::{skip, trials};
+use crate::wait;
+
+/// Where the engine's socket is.
+fn socket() -> PathBuf {
     match Host::detect().docker {
         Ok(docker) => match docker.endpoint {
-            Endpoint::Unix(path) => Some(path),
-            other @ Endpoint::Tcp { .. } => {
-                eprintln!("skipped: the engine listens on {other}, not on a socket");
-                None
-            }
+            Endpoint::Unix(path) => path,
+            other @ Endpoint::Tcp { .. } => skip(format!("needs an engine's socket, not {other}")),
         },
-        Err(lack) => {
-            eprintln!("skipped: {lack}");
-            None
-        }
+        Err(lack) => skip(format!("needs docker: {lack}")),
     }
 }
 
@@ -55,47 +52,50 @@ fn verdicts(program: &mut Command) -> (Vec<(String, String)>, Output) {
 async fn nothing_is_left() {
     let engine = Engine::of_host(&Host::detect()).await.unwrap();
     let left = cleanup::find(&engine, None).await.unwrap();
-    let ours: Vec<_> = left.iter().filter(|found| found.held() == cleanup::Held::Left).collect();
+    // Those of other tests are named otherwise, and one of them kills its launchers.
+    let probed = left.iter().filter(|found| found.name.starts_with("bottle-"));
+    let ours: Vec<_> = probed.filter(|found| found.held() == cleanup::Held::Left).collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
 
-#[tokio::test]
-async fn a_sound_bottle_is_contained_where_a_witness_can_stand_and_skipped_elsewhere() {
-    if socket().is_none() {
-        return;
-    }
-    let (verdicts, output) = verdicts(&mut probe(&[]));
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    let of = |name: &str| verdicts.iter().find(|(probe, _)| probe == name).unwrap().1.as_str();
-    for name in ["host-gateway", "inbound", "neighbour-reach", "egress-port-bypass", "route-change"]
-    {
-        assert_eq!(of(name), "contained", "{name}: {said}");
-    }
-    // What leads out of the machine has no witness here.
-    for name in ["internet-tcp", "metadata", "resolver-exfiltration"] {
-        assert_eq!(of(name), "skipped", "{name}: {said}");
-    }
-    assert!(
-        said.contains("nothing is dialled but what a witness of the run is bound to"),
-        "{said}"
-    );
-    nothing_is_left().await;
+fn a_sound_bottle_is_contained_where_a_witness_can_stand_and_skipped_elsewhere() {
+    wait(async {
+        socket();
+        let (verdicts, output) = verdicts(&mut probe(&[]));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let of = |name: &str| verdicts.iter().find(|(probe, _)| probe == name).unwrap().1.as_str();
+        for name in
+            ["host-gateway", "inbound", "neighbour-reach", "egress-port-bypass", "route-change"]
+        {
+            assert_eq!(of(name), "contained", "{name}: {said}");
+        }
+        // What leads out of the machine has no witness here.
+        for name in ["internet-tcp", "metadata", "resolver-exfiltration"] {
+            assert_eq!(of(name), "skipped", "{name}: {said}");
+        }
+        assert!(
+            said.contains("nothing is dialled but what a witness of the run is bound to"),
+            "{said}"
+        );
+        nothing_is_left().await;
+    });
 }
 
-#[tokio::test]
-async fn each_breach_is_noticed_by_exactly_the_declared_probes() {
-    if socket().is_none() {
-        return;
-    }
-    let (_, output) = verdicts(&mut probe(&["--breach", "all"]));
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("not tried: open-network is made on a private engine alone"), "{said}");
-    nothing_is_left().await;
+fn each_breach_is_noticed_by_exactly_the_declared_probes() {
+    wait(async {
+        socket();
+        let (_, output) = verdicts(&mut probe(&["--breach", "all"]));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(
+            said.contains("not tried: open-network is made on a private engine alone"),
+            "{said}"
+        );
+        nothing_is_left().await;
+    });
 }
 
-#[test]
 fn what_would_open_the_bottle_to_the_outside_is_refused() {
     for breach in ["open-network", "host-network", "unpinned-resolver"] {
         let refused = probe(&["--breach", breach]).output().unwrap();
@@ -105,15 +105,14 @@ fn what_would_open_the_bottle_to_the_outside_is_refused() {
     }
 }
 
-#[test]
 fn an_ordinary_user_in_the_engines_group_may_do_it() {
-    let Some(socket) = socket() else { return };
+    let socket = socket();
     if !nix::unistd::geteuid().is_root() {
-        return eprintln!("skipped: only root can become somebody else");
+        skip("only root can become somebody else");
     }
     let socket = std::fs::metadata(socket).unwrap();
     if socket.gid() == 0 || socket.mode() & 0o060 != 0o060 {
-        return eprintln!("skipped: the engine's socket has no group of its own");
+        skip("the engine's socket has no group of its own");
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -133,35 +132,35 @@ fn an_ordinary_user_in_the_engines_group_may_do_it() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_listens_on_tcp_does_as_well() {
-    let Some(socket) = socket() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let forwarding = tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let socket = socket.clone();
-            tokio::spawn(async move {
-                let mut engine = UnixStream::connect(socket).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut engine).await;
-            });
-        }
+fn an_engine_that_listens_on_tcp_does_as_well() {
+    wait(async {
+        let socket = socket();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let forwarding = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let socket = socket.clone();
+                tokio::spawn(async move {
+                    let mut engine = UnixStream::connect(socket).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut engine).await;
+                });
+            }
+        });
+        let at = format!("tcp://{address}");
+        let probed = tokio::task::spawn_blocking(move || {
+            verdicts(probe(&["host-gateway", "egress-port-bypass"]).env("DOCKER_HOST", at))
+        });
+        let (verdicts, output) = probed.await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(
+            verdicts.iter().filter(|(_, verdict)| verdict == "contained").count(),
+            2,
+            "{verdicts:?}"
+        );
+        forwarding.abort();
     });
-    let at = format!("tcp://{address}");
-    let probed = tokio::task::spawn_blocking(move || {
-        verdicts(probe(&["host-gateway", "egress-port-bypass"]).env("DOCKER_HOST", at))
-    });
-    let (verdicts, output) = probed.await.unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
-    assert_eq!(
-        verdicts.iter().filter(|(_, verdict)| verdict == "contained").count(),
-        2,
-        "{verdicts:?}"
-    );
-    forwarding.abort();
 }
 
-#[test]
 fn a_word_that_is_no_kind_of_engine_is_never_green() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_claude-bottle"));
     program.args(["probe", "--backend", "docker", "smoke-echo", "host-gateway"]);
@@ -169,4 +168,15 @@ fn a_word_that_is_no_kind_of_engine_is_never_green() {
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("there are private and system"), "{said}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_sound_bottle_is_contained_where_a_witness_can_stand_and_skipped_elsewhere,
+        each_breach_is_noticed_by_exactly_the_declared_probes,
+        what_would_open_the_bottle_to_the_outside_is_refused,
+        an_ordinary_user_in_the_engines_group_may_do_it,
+        an_engine_that_listens_on_tcp_does_as_well,
+        a_word_that_is_no_kind_of_engine_is_never_green,
+    ]
 }
