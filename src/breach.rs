@@ -53,6 +53,12 @@ pub enum Breach {
     StrayBundlePort,
     /// The bottle has a way to what another container has published on the host.
     PublishedPort,
+    /// The micro virtual machine has a network without an allow-list.
+    UnrestrictedNet,
+    /// The machine's allow-list has a whole private range on it.
+    WideCidr,
+    /// The machine's allow-list has its monitor's own gateway on it, which is the host's loopback.
+    GatewayAllowed,
     /// The agent's routes are left as the engine makes them.
     UnpinnedRoutes,
     /// The agent's routes are pinned, and no packet filter stands beside them.
@@ -249,6 +255,24 @@ const ABOUT: &[About] = &[
         breach: Breach::PublishedPort,
         name: "published-port",
         title: "the bottle has a way to the port that another container has published on the host",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::UnrestrictedNet,
+        name: "unrestricted-net",
+        title: "the machine has a network without an allow-list (`--net`)",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::WideCidr,
+        name: "wide-cidr",
+        title: "the machine's allow-list has a whole private range on it",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::GatewayAllowed,
+        name: "gateway-allowed",
+        title: "the machine's allow-list has the monitor's gateway on it, which is the host's loopback",
         knock_ons: &[],
     },
     About {

@@ -82,6 +82,7 @@ fn create<'a>(name: &'a str, image: &'a str) -> Create<'a> {
         allow: &[],
         env: &[],
         labels: &[],
+        size: Some((1, 512)),
         unrestricted: false,
         ports: &[],
     }

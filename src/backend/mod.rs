@@ -129,6 +129,8 @@ pub fn on(host: &Host, name: &str) -> Option<Box<dyn Backend>> {
         "namespace" => Some(Box::new(namespace::Namespace::default())),
         #[cfg(target_os = "linux")]
         "docker" => Some(Box::new(docker::Docker::on(host))),
+        #[cfg(target_os = "linux")]
+        "smolmachines" => Some(Box::new(smolmachines::Smolmachines)),
         _ => None,
     }
 }
@@ -140,5 +142,7 @@ pub fn lacking(host: &Host, name: &str) -> Option<String> {
         return docker::Docker::on(host).lacking();
     }
     let unmet = Requirements::for_backend(name).reason(host);
+    #[cfg(target_os = "linux")]
+    let unmet = unmet.or_else(|| (name == "smolmachines").then(docker::private::lacking).flatten());
     unmet.or_else(|| on(host, name).is_none().then(|| format!("this build has no {name} backend")))
 }

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod bottles;
+mod cache;
 mod canary;
 mod compare;
 mod complete;
@@ -49,6 +50,8 @@ enum Command {
     Cleanup(bottles::CleanupArguments),
     /// Check that what others make, and this project relies on, still is what it was.
     Canary(canary::Arguments),
+    /// List or remove the images that were made ready for micro virtual machines.
+    Cache(cache::Arguments),
     /// Tell what this machine can run, and why not the rest.
     Doctor(doctor::Arguments),
     /// Print the JSON Schema of a file format.
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Cleanup(arguments) => bottles::clean(&arguments, color),
         Command::Canary(arguments) => canary::run(&arguments, color),
+        Command::Cache(arguments) => cache::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, color),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => complete::run::<Arguments>(&arguments),

@@ -31,6 +31,7 @@ use crate::breach::Breach;
 use crate::host::{Host, Requirement};
 use crate::probe::catalogue::Catalogue;
 use crate::probe::definition::Probe;
+use crate::probe::definition::RunsOn;
 use crate::probe::parse::Known;
 
 /// The variable that names another folder of probe definitions.
@@ -122,7 +123,10 @@ pub(crate) fn unmet_by(probe: &Probe, host: &Host, backend: &str) -> Option<Stri
     let unproven = || {
         let breaches = crate::backend::on(host, backend)?;
         let breaches = breaches.breaches();
-        let proven = breaches.iter().any(|b| probe.proven_by.iter().any(|name| name == b.name()));
+        // A known leak shows by itself that it would be noticed.
+        let leaks = matches!(probe.runs_on(backend), RunsOn::Runs { known_leak: Some(_), .. });
+        let proven =
+            leaks || breaches.iter().any(|b| probe.proven_by.iter().any(|name| name == b.name()));
         (!proven).then(|| format!("no breach here: nothing on {backend} proves that it can fail"))
     };
     lacking(host, backend).or_else(own).or_else(unproven)

@@ -42,6 +42,17 @@ pub trait Fixture: Send + Sync {
         Wiring::default()
     }
 
+    /// Whether something on the bottle's way accepts connections for whomever they are meant, before anybody is reached. Then only
+    /// an answer tells of reach.
+    fn accepts_for_others(&self) -> bool {
+        false
+    }
+
+    /// How many times as long as in a bottle of this machine's own kernel everything may take.
+    fn slowness(&self) -> u32 {
+        1
+    }
+
     /// Whether packets of the bottle cross a real bridge, where a rejection may take about a second.
     fn has_real_bridge(&self) -> bool;
 }

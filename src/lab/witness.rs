@@ -78,6 +78,15 @@ impl Witness {
         Self { parts: witnesses.into_iter().flat_map(|one| one.parts.iter().cloned()).collect() }
     }
 
+    /// Forgets every connection so far: no attempt was made yet, so none of them is one.
+    pub async fn forget_connections(&self) {
+        // All that has arrived is in the logs then.
+        let _ = self.drain().await;
+        for part in &self.parts {
+            part.shared.log().accepted.clear();
+        }
+    }
+
     /// Asks for all that has arrived so far, and returns the whole log. If the witness cannot be relied on any more,
     /// the log says so in [`Log::broken`]; what it had seen before still counts.
     pub async fn drain(&self) -> Log {

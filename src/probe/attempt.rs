@@ -201,7 +201,7 @@ pub fn controls<'a>(
     (batches, nonces)
 }
 
-pub(super) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
+pub(crate) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
     let patience = if matches!(action, Action::Sweep(_)) { SWEEP } else { DENY_WINDOW };
     let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     Attempt { id, nonce, patience_ms, action }

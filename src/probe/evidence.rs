@@ -41,6 +41,8 @@ pub struct Evidences {
     pub outside: Outside,
     /// What each listener stands for, for a reader.
     pub names: BTreeMap<u32, String>,
+    /// Whether something on the bottle's way accepts connections for others; see [`Case::accepts`].
+    pub accepts: bool,
 }
 
 impl Evidences {
@@ -62,6 +64,7 @@ impl Evidences {
             witness: self.reliance(&ids),
             prober: self.prober(),
             word: self.answers.words.get(&id).map(|(word, _)| word),
+            accepts: self.accepts,
         }
     }
 
@@ -89,6 +92,7 @@ impl Evidences {
             witness: Reliance::Sound,
             prober: self.prober(),
             word: word.as_ref().or(told),
+            accepts: self.accepts,
         })
     }
 

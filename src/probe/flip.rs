@@ -3,27 +3,34 @@
 use std::collections::BTreeSet;
 
 use super::definition::Probe;
-use super::outcome::{AttemptOutcome, ProbeOutcome, RunOutcome};
+use super::outcome::{AttemptOutcome, ProbeOutcome, RunOutcome, Standing};
 use super::verdict::Verdict;
 use crate::breach::Breach;
 
 /// The names of the probes that must flip under `breach` on `backend`, sorted: those whose `proven-by` names it, and its
 /// knock-ons.
 pub fn declared(probes: &[Probe], breach: Breach, backend: &str) -> Vec<String> {
-    use super::definition::RunsOn;
+    use super::definition::{Expect, RunsOn};
     let declares = |probe: &&Probe| {
         probe.proven_by.iter().any(|name| name == breach.name())
             || breach.knock_ons().contains(&probe.name.as_str())
     };
-    let runs = |probe: &&Probe| matches!(probe.runs_on(backend), RunsOn::Runs { .. });
+    // What leaks anyway leaks with a breach and without.
+    let runs = |probe: &&Probe| match probe.runs_on(backend) {
+        RunsOn::Runs { attempts, .. } => attempts.iter().any(|one| one.expect != Expect::Leaks),
+        RunsOn::Skipped { .. } => false,
+    };
     let mut names: Vec<_> =
         probes.iter().filter(declares).filter(runs).map(|probe| probe.name.clone()).collect();
     names.sort();
     names
 }
 
-/// Whether the probe noticed: something leaked, or what must be reached was not.
+/// Whether the probe noticed: something leaked that is not known to, or what must be reached was not.
 pub fn has_flipped(outcome: &ProbeOutcome) -> bool {
+    if outcome.standing() == Standing::KnownLeak {
+        return false;
+    }
     matches!(outcome.verdict, Verdict::Leaked { .. } | Verdict::Unreached { .. })
         // A leak hides behind nothing, but what is not reached hides behind what is inconclusive.
         || outcome.attempts.iter().any(|one| matches!(one.verdict, Verdict::Unreached { .. }))
@@ -54,7 +61,16 @@ fn is_made(attempt: &AttemptOutcome) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples::{attempt, contained, leaked, probe, run, skipped, unreached};
+    use crate::report::samples::{
+        attempt, contained, known, leaked, probe, run, skipped, unreached,
+    };
+
+    #[test]
+    fn a_known_leak_is_nothing_that_a_breach_did() {
+        let leaks = probe("dns", leaked());
+        assert!(has_flipped(&leaks));
+        assert!(!has_flipped(&known(leaks)));
+    }
 
     #[test]
     fn a_method_that_never_noticed_anything_is_told() {

@@ -24,6 +24,9 @@ pub struct Case<'a> {
     pub prober: Prober,
     /// What the prober said of it.
     pub word: Option<&'a Word>,
+    /// Whether something on the way accepts connections for whomever they are meant: then a connection that was accepted and
+    /// brought no answer claims nothing.
+    pub accepts: bool,
 }
 
 /// What became of the controls.
@@ -94,7 +97,9 @@ fn judge_denial(case: &Case<'_>) -> Verdict {
         Ok(word) => word.how,
         Err(why) => return Verdict::Inconclusive { why },
     };
-    if !case.how.is_empty() && !case.how.contains(&how) {
+    // Who accepts for others and then finds nobody cuts the connection off, which is its way to refuse.
+    let cut_off = case.accepts && how == How::Connected && case.how.contains(&How::Refused);
+    if !case.how.is_empty() && !case.how.contains(&how) && !cut_off {
         let demanded: Vec<_> = case.how.iter().map(|how| how.as_str()).collect();
         let demanded = demanded.join(" or ");
         let why = format!("nothing arrived, but it ended as {how} where {demanded} is demanded");
@@ -149,6 +154,7 @@ fn told<'a>(case: &Case<'a>) -> Result<&'a Word, String> {
     let word = case.word.ok_or("the prober said nothing of this attempt")?;
     let errno = word.errno.map(|errno| format!(" (errno {errno})")).unwrap_or_default();
     match word.how {
+        How::Connected if case.accepts => Ok(word),
         how if how.claims_reach() => {
             Err(format!("something intercepts: the prober says {how}, yet nothing arrived"))
         }
@@ -216,6 +222,7 @@ mod tests {
                         for prober in probers() {
                             for word in &words {
                                 let case = Case {
+                                    accepts: false,
                                     expect,
                                     how: &[],
                                     control: control.clone(),
@@ -272,6 +279,7 @@ mod tests {
 
     fn sound(how: &[How], word: &Word) -> Verdict {
         judge(&Case {
+            accepts: false,
             expect: Expect::Contained,
             how,
             control: Control::Reached,
@@ -290,5 +298,30 @@ mod tests {
                    demanded";
         let verdict = sound(&[How::Refused, How::Unreachable], &word);
         assert_eq!(verdict, Verdict::Inconclusive { why: why.into() });
+    }
+
+    /// Its listener saw nothing, and controls show that it would have.
+    fn accepted(accepts: bool, how: &[How], word: How) -> Verdict {
+        judge(&Case {
+            accepts,
+            expect: Expect::Contained,
+            how,
+            control: Control::Reached,
+            arrival: Arrival::Nothing,
+            witness: Reliance::Sound,
+            prober: Prober::Alive,
+            word: Some(&Word::new(word)),
+        })
+    }
+
+    #[test]
+    fn where_something_accepts_for_everybody_an_answer_is_demanded() {
+        let name = |accepts, how: &[How], word| name(&accepted(accepts, how, word));
+        assert_eq!(name(false, &[], How::Connected), "inconclusive");
+        assert_eq!(name(true, &[], How::Connected), "contained");
+        assert_eq!(name(true, &[How::Refused], How::Connected), "contained");
+        assert_eq!(name(true, &[How::Unreachable], How::Connected), "inconclusive");
+        assert_eq!(name(true, &[], How::Answered), "inconclusive");
+        assert_eq!(name(true, &[How::Refused], How::TimedOut), "inconclusive");
     }
 }

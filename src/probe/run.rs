@@ -115,7 +115,10 @@ async fn probe(
     watch.phase("probing");
     let begun = Instant::now();
     let life_attempt = life.as_ref().map(|(attempt, _)| attempt);
-    let batch = attempt::batch(&planned, life_attempt, lab.fuse());
+    let mut batch = attempt::batch(&planned, life_attempt, lab.fuse());
+    for attempt in &mut batch.attempts {
+        attempt.patience_ms *= lab.slowness();
+    }
     let looks = planned.iter().any(|one| matches!(one.means, Means::Outside { .. }));
     let at_bundle = planned
         .iter()
@@ -138,6 +141,7 @@ async fn probe(
     watch.phase("judging");
     let begun = Instant::now();
     let evidences = Evidences {
+        accepts: lab.accepts_for_others(),
         log,
         leading,
         trailing,
@@ -204,7 +208,8 @@ async fn make(
         let run = run_prober(arena, batch, planned, watch);
         let patience = batch.attempts.iter().map(|attempt| attempt.patience_ms).max();
         let patience = Duration::from_millis(u64::from(patience.unwrap_or(0)));
-        match tokio::time::timeout(patience + BATCH_GRACE, run).await {
+        let grace = BATCH_GRACE * arena.lab().slowness();
+        match tokio::time::timeout(patience + grace, run).await {
             Ok(told) => told,
             Err(_) => (Answers::none("it did not finish in time"), BTreeMap::new()),
         }

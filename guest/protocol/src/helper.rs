@@ -278,7 +278,7 @@ pub struct Command {
     pub folder: String,
 }
 
-/// A program of the host's, run in one of the lab's net namespaces, with a folder of its own.
+/// A program of the host's, run in one of the lab's net namespaces, maybe with a folder of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
@@ -289,8 +289,8 @@ pub struct Program {
     /// Its environment.
     pub env: BTreeMap<String, String>,
     /// A folder that exists, over which the helper mounts an empty file system in memory: nobody else sees what is
-    /// written there, and it is gone with the helper.
-    pub folder: String,
+    /// written there, and it is gone with the helper. None: what is mounted already stays.
+    pub folder: Option<String>,
     /// Files to write in it, by their names.
     pub files: BTreeMap<String, String>,
     /// Which of these files are shown at another path as well, in place of the file that exists there.

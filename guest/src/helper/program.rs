@@ -18,6 +18,7 @@ use crate::failure::{Doing as _, Failure};
 /// Makes its folder and its files, in the helper's own mount namespace.
 pub(super) fn furnish(program: &Program) -> Result<(), Failure> {
     let Program { folder, files, shown, .. } = program;
+    let Some(folder) = folder else { return Ok(()) };
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), folder.as_str(), Some("tmpfs"), flags, Some("mode=755"))
         .doing(|| format!("mount a tmpfs on {folder}"))?;

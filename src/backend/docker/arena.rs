@@ -148,7 +148,7 @@ impl DockerArena {
         let processes = Processes {
             bottle: pid(agent.pid),
             bundle: pid(launched.bundle.pid),
-            other_bottle: pid(other.agent.pid),
+            other_bottle: Some(pid(other.agent.pid)),
             engine: daemon,
         };
         let lab = world.beside(&spec.name, processes);

@@ -323,7 +323,7 @@ fn overlaps(error: &Error) -> bool {
 
 /// Removes what there is of a bottle when it is dropped without having been torn down.
 #[derive(Debug)]
-pub(super) struct Guard(Option<(Arc<Engine>, String)>);
+pub(in crate::backend) struct Guard(Option<(Arc<Engine>, String)>);
 
 impl Guard {
     pub(super) fn new(engine: &Engine, bottle: &str) -> Self {
@@ -331,7 +331,7 @@ impl Guard {
     }
 
     /// There is nothing left to remove.
-    pub(super) fn disarm(&mut self) {
+    pub(in crate::backend) fn disarm(&mut self) {
         self.0 = None;
     }
 }

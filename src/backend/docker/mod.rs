@@ -12,10 +12,12 @@
 //! | `under_test`, `holes` | what a bottle under test is to be like, sound or breached |
 //! | `drawn` | what an engine makes of a plan, for the simulator |
 //! | `arena`, `system` | the lab around it: a whole world on a private engine, little on the machine's own |
+//! | `beside` | the network and the bundle alone, for a bottle that is no container |
 //! | `owner`, `cleanup` | who launched what, and what nobody owns any more |
 
 mod arena;
 pub mod attached;
+pub mod beside;
 mod bottle;
 pub mod cleanup;
 mod drawn;

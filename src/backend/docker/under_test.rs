@@ -54,6 +54,7 @@ impl UnderTest {
             other_bottle: [other.agent_address.into()].into_iter().chain(shared).collect(),
             egress_everywhere: holes.egress_on_all_interfaces,
             stray_port: holes.stray_port,
+            monitor: None,
         }
     }
 }

@@ -1,3 +1,38 @@
-//! Bottles that are micro virtual machines, made by smolvm. So far: how smolvm is spoken to, and which versions will do.
+//! Bottles that are micro virtual machines, made by smolvm, with a bundle in a container beside them.
+//!
+//! What a machine reaches is up to its monitor, a process of the host's: an allow-list with the bundle's address on it, and
+//! nothing else. What that is worth differs from release to release, and is probed; see `docs/smolmachines.md`.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `smolvm` | how smolvm is spoken to |
+//! | `cache`, `image` | images as smolvm takes them, made once |
+//! | `plan` | what a machine is made with, and which plans are refused |
+//! | `launch`, `machine` | carrying a plan out, and the handle |
+//! | `cleanup` | machines that nobody owns any more |
+//! | `arena`, `in_lab`, `holes` | a machine under test, in a lab around a private engine |
 
+#[cfg(target_os = "linux")]
+mod arena;
+pub mod cache;
+#[cfg(target_os = "linux")]
+pub mod cleanup;
+#[cfg(target_os = "linux")]
+mod holes;
+#[cfg(target_os = "linux")]
+pub mod image;
+#[cfg(target_os = "linux")]
+mod in_lab;
+#[cfg(target_os = "linux")]
+pub mod launch;
+#[cfg(target_os = "linux")]
+mod machine;
+pub mod plan;
 pub mod smolvm;
+
+#[cfg(target_os = "linux")]
+pub use self::arena::Smolmachines;
+#[cfg(target_os = "linux")]
+pub use self::launch::launch;
+#[cfg(target_os = "linux")]
+pub use self::machine::MachineBottle;

@@ -39,7 +39,7 @@ pub(super) fn program(dockerd: &Path, net: &str, cgroup: &str) -> Program {
         net: net.into(),
         argv: [dockerd.display().to_string()].into_iter().chain(arguments).collect(),
         env: BTreeMap::from([("PATH".to_owned(), path)]),
-        folder: FOLDER.into(),
+        folder: Some(FOLDER.into()),
         files: BTreeMap::from([
             ("daemon.json".to_owned(), "{}\n".to_owned()),
             ("resolv.conf".to_owned(), format!("nameserver {RESOLVER}\n")),

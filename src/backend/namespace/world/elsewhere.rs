@@ -5,7 +5,7 @@ mod drawn;
 use std::net::{IpAddr, Ipv4Addr};
 
 use claude_bottle_protocol::helper::{Forwarder, Lab, Net, Placed};
-use ipnet::Ipv6Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 pub(in crate::backend) use self::drawn::Drawn;
 use super::posts::Post;
@@ -31,12 +31,14 @@ pub(in crate::backend) struct Place {
     pub(in crate::backend) gateway: IpAddr,
     /// The host's address on the engine's default bridge.
     pub(in crate::backend) default_bridge: IpAddr,
-    /// The addresses of the other bottle.
+    /// The addresses of the other bottle; none without one.
     pub(in crate::backend) other_bottle: Vec<IpAddr>,
     /// Whether the egress daemon listens on every address of the bundle.
     pub(in crate::backend) egress_everywhere: bool,
     /// Whether something that no plan has listens in the bundle.
     pub(in crate::backend) stray_port: bool,
+    /// The address, on a virtual machine's own network, at which its monitor hands on to the host's loopback.
+    pub(in crate::backend) monitor: Option<IpAddr>,
 }
 
 /// Processes whose net namespaces listeners are opened in, by their ids as the engine's host counts.
@@ -46,8 +48,8 @@ pub(in crate::backend) struct Processes {
     pub(in crate::backend) bottle: u32,
     /// Its bundle.
     pub(in crate::backend) bundle: u32,
-    /// The other bottle's agent.
-    pub(in crate::backend) other_bottle: u32,
+    /// The other bottle's agent, if there is another bottle.
+    pub(in crate::backend) other_bottle: Option<u32>,
     /// The engine.
     pub(in crate::backend) engine: u32,
 }
@@ -119,6 +121,11 @@ impl Elsewhere {
         Ipv6Net::new_assert(first, 64)
     }
 
+    /// A private range that the host leads to, and that has nothing of the bottle's in it.
+    pub(in crate::backend) fn private_range() -> Ipv4Net {
+        Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12)
+    }
+
     /// What stands before there is a bottle.
     pub(in crate::backend) fn surroundings(&self) -> Lab {
         let mut lab = self.0.lab.clone();
@@ -150,10 +157,18 @@ impl Elsewhere {
                 }
             }
         }
-        world.posts.other_bottle(&place.other_bottle);
+        if !place.other_bottle.is_empty() {
+            world.posts.other_bottle(&place.other_bottle);
+        }
         if place.egress_everywhere {
             for post in world.posts.of(Site::Bundle, "egress") {
                 post.listener.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+            }
+        }
+        if let Some(monitor) = place.monitor {
+            let stands = world.posts.0.iter_mut().flat_map(|post| &mut post.stands);
+            for stand in stands.filter(|stand| stand.site == Site::HostLoopback) {
+                stand.dialled_as.push(monitor);
             }
         }
         if place.stray_port {
@@ -175,13 +190,11 @@ impl Elsewhere {
             same_port: *same_port,
         };
         let Processes { bottle, bundle, other_bottle, engine } = processes;
+        let there = [of(net::BOTTLE, bottle), of(net::BUNDLE, bundle), of(net::HOST, engine)];
+        let other = other_bottle.map(|process| of(net::OTHER_BOTTLE, process));
+        let nets = there.into_iter().chain(other).collect();
         Lab {
-            nets: vec![
-                of(net::BOTTLE, bottle),
-                of(net::BUNDLE, bundle),
-                of(net::OTHER_BOTTLE, other_bottle),
-                of(net::HOST, engine),
-            ],
+            nets,
             listeners: self.0.posts.0.iter().filter(|post| is_later(post)).map(placed).collect(),
             ..Lab::default()
         }

@@ -127,7 +127,10 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::GatewayForwardRaw => weaken(world, Weakness::ForwardRaw),
         Breach::GatewayEmptyList => world.gateway.iter_mut().for_each(|one| one.allow.clear()),
         // Of another backend, as `ALL` says.
-        Breach::UnpinnedRoutes
+        Breach::UnrestrictedNet
+        | Breach::WideCidr
+        | Breach::GatewayAllowed
+        | Breach::UnpinnedRoutes
         | Breach::UnpinnedFilter
         | Breach::NoProcessLeft
         | Breach::Privileged

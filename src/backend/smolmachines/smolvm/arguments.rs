@@ -27,6 +27,8 @@ pub struct Create<'a> {
     pub env: &'a [(&'a str, &'a str)],
     /// What is written down with it, for releases that can; see [`Version::has_labels`].
     pub labels: &'a [(&'a str, &'a str)],
+    /// How many processors it has, and how much memory in MiB; smolvm's own defaults are 4 and 8192.
+    pub size: Option<(u32, u32)>,
     /// Whether it has a network without an allow-list: a hole.
     pub unrestricted: bool,
     /// Ports of the host's and ports of the machine's that these lead to: a hole.
@@ -40,6 +42,9 @@ pub fn create(version: Version, create: &Create<'_>) -> Vec<String> {
         Source::Pack(path) => words(["--from", path]),
         Source::Image(image) => words(["--image", image]),
     });
+    if let Some((processors, memory)) = create.size {
+        arguments.extend(words(["--cpus", &processors.to_string(), "--mem", &memory.to_string()]));
+    }
     for network in create.allow {
         arguments.extend(words(["--allow-cidr", &network.to_string()]));
     }
@@ -150,10 +155,11 @@ mod tests {
             allow: &allow,
             env: &[("HTTPS_PROXY", "http://10.0.0.5:8888")],
             labels: &[("claude-bottle.bottle", "b1")],
+            size: Some((2, 2048)),
             unrestricted: false,
             ports: &[],
         };
-        let closed = Create { allow: &[], env: &[], labels: &[], ..made.clone() };
+        let closed = Create { allow: &[], env: &[], labels: &[], size: None, ..made.clone() };
         let open = Create {
             from: Source::Image("/images/i.tar"),
             unrestricted: true,

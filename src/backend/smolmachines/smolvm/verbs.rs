@@ -15,8 +15,8 @@ use crate::report::text::Untrusted;
 
 /// How long a verb may take that starts nothing.
 const BRIEF: Duration = Duration::from_secs(60);
-/// How long a machine may take to start: smolvm itself gives up after 100 s at most.
-const START: Duration = Duration::from_secs(180);
+/// How long a machine may take to start: smolvm gives up by itself long before, unless it is told otherwise.
+const START: Duration = Duration::from_secs(300);
 /// How long a pack may take: an image is pulled, and a machine started that unpacks it.
 const PACK: Duration = Duration::from_secs(1200);
 /// How much of what it complains of is told, in columns.

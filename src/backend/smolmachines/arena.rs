@@ -1,0 +1,310 @@
+//! A machine under test, on the host of a private engine's lab.
+//!
+//! The monitor opens a machine's connections from its own net namespace, the lab's host. So the lab is the same as around a
+//! container of that engine, and nothing that is dialled gets out of it, however a machine was made.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claude_bottle_protocol::helper::Process;
+use claude_bottle_protocol::prober::{Batch, Fuse};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::cache::Cache;
+use super::holes;
+use super::in_lab::{InLab, LabGround};
+use super::launch::{Ground as _, Launched, launch};
+use super::machine::MachineBottle;
+use super::plan::{GATEWAY, Spec};
+use super::smolvm::version::UNENFORCED;
+use crate::backend::docker::Engine;
+use crate::backend::docker::private::PrivateEngine;
+use crate::backend::namespace::world::elsewhere::{Elsewhere, Place, Processes};
+use crate::backend::{Arena, Backend, LaunchError};
+use crate::bottle::{Bottle, Command};
+use crate::breach::Breach;
+use crate::host::Endpoint;
+use crate::lab::{
+    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Witness,
+    batch_line, converse,
+};
+use crate::probe::attempt::fresh_nonce;
+use crate::teardown::TeardownError;
+
+/// The backend's name.
+const NAME: &str = "smolmachines";
+/// The address of the engine's default bridge.
+const DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1));
+/// How long the resolver on the host may take to listen.
+const LISTENS: Duration = Duration::from_secs(10);
+/// How long a prober with nothing to do may take, in a machine that is emulated.
+const IDLE: Duration = Duration::from_secs(60);
+/// The variable that says how many times as long everything may take in a machine, where its processor is emulated.
+const SLOWNESS: &str = "CLAUDE_BOTTLE_SMOLVM_SLOWNESS";
+/// A machine that does nothing but try: one processor, and memory in MiB.
+const SIZE: (u32, u32) = (1, 1024);
+
+/// Bottles that are micro virtual machines, each under test on the host of a private engine of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Smolmachines;
+
+#[async_trait]
+impl Backend for Smolmachines {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn breaches(&self) -> &'static [Breach] {
+        holes::ALL
+    }
+
+    async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
+        Ok(Box::new(Box::pin(MachineArena::launch(breach)).await?))
+    }
+}
+
+struct MachineArena {
+    bottle: MachineBottle,
+    lab: MachineLab,
+    engine: Arc<PrivateEngine>,
+    smolvm: String,
+    _resolver: UnixStream,
+}
+
+struct MachineLab {
+    engine: Arc<PrivateEngine>,
+    name: String,
+    witness: Witness,
+    sites: Sites,
+    inodes: BTreeMap<String, u64>,
+    /// The inode number of the net namespace that commands in the machine are in, as its own kernel counts.
+    inside: u64,
+    slowness: u32,
+}
+
+fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    step: &str,
+) -> impl FnOnce(E) -> LaunchError {
+    let step = step.to_owned();
+    move |source| LaunchError { backend: NAME, step, source: source.into() }
+}
+
+impl MachineArena {
+    async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
+        let program = which::which("smolvm").map_err(failed("there is no smolvm on PATH"))?;
+        let cache = Cache::of_user().map_err(failed("there is no cache"))?;
+        let world = Elsewhere::new();
+        let engine = PrivateEngine::start(&world.surroundings(), Elsewhere::host()).await;
+        let engine = Arc::new(engine.map_err(failed("the private engine does not start"))?);
+        let launched = Self::on(&engine, &world, &program, &cache, breach).await;
+        if launched.is_err() {
+            // With the engine all of it goes.
+            let _ = engine.end().await;
+        }
+        launched
+    }
+
+    async fn on(
+        engine: &Arc<PrivateEngine>,
+        world: &Elsewhere,
+        program: &Path,
+        cache: &Cache,
+        breach: Option<Breach>,
+    ) -> Result<Self, LaunchError> {
+        let resolver = engine.helper().start(Process::Forwarder(Elsewhere::resolver())).await;
+        let mut resolver = resolver.map_err(failed("the host's resolver does not start"))?.stdio;
+        let mut listens = [0];
+        let listening = tokio::time::timeout(LISTENS, resolver.read_exact(&mut listens)).await;
+        let listening = listening.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        listening.map_err(failed("the host's resolver does not listen"))?;
+        let endpoint = Endpoint::Unix(engine.socket());
+        let client = Engine::connect(&endpoint, engine.inside(Path::new("/proc"))).await;
+        let client = client.map_err(failed("the private engine is not reached"))?;
+        let lab = InLab::new(engine, Elsewhere::host());
+        let ground = LabGround::new(lab, program, client).await;
+        let ground = ground.map_err(failed("smolvm does not run in the lab"))?;
+
+        let name = format!("bottle-{:08x}", rand::random::<u32>());
+        let mut spec = Spec { name, size: Some(SIZE), ..Spec::default() };
+        if let Some(breach) = breach {
+            holes::make(&mut spec, breach);
+        }
+        let unenforced = std::env::var_os(UNENFORCED).is_some_and(|value| value == "1");
+        let launched = Box::pin(launch(&ground, cache, &spec, unenforced, &|_| {})).await;
+        let launched = launched.map_err(failed("the bottle does not start"))?;
+        let version = ground.smolvm().version().to_string();
+        let lab = Self::around(engine, world, &ground, &spec, &launched).await?;
+        // The monitor itself tries whether its host has IPv6, on the internet.
+        lab.witness.forget_connections().await;
+        let bottle = launched.bottle;
+        Ok(Self { bottle, lab, engine: Arc::clone(engine), smolvm: version, _resolver: resolver })
+    }
+
+    /// The witness in the bundle, where everything is, and what the prober may dial.
+    async fn around(
+        engine: &Arc<PrivateEngine>,
+        world: &Elsewhere,
+        ground: &LabGround,
+        spec: &Spec,
+        launched: &Launched,
+    ) -> Result<MachineLab, LaunchError> {
+        // The fuse, from outside: whatever the machine dials leaves from the monitor's net namespace.
+        let monitor = launched.monitor.filter(|pid| ground.lab.holds(*pid));
+        let monitor = monitor.ok_or_else(|| {
+            failed("the machine is not where it must be")(
+                "its monitor is not in the net namespace of the lab's host, so nothing is dialled from it",
+            )
+        })?;
+        let world = world.with(&Place {
+            bundle: launched.bundle.plan.bundle_address.into(),
+            gateway: launched.bundle.plan.gateway.into(),
+            default_bridge: DEFAULT_BRIDGE,
+            other_bottle: Vec::new(),
+            egress_everywhere: spec.holes.egress_on_all_interfaces,
+            stray_port: false,
+            monitor: Some(GATEWAY.into()),
+        });
+        let bundle = u32::try_from(launched.bundle.pid).unwrap_or_default();
+        let daemon = engine.pid_of_daemon().map_err(failed("the engine is not found"))?;
+        // The monitor opens the machine's connections: where it is, is where the bottle's packets come from.
+        let processes = Processes { bottle: monitor, bundle, other_bottle: None, engine: daemon };
+        let lab = world.beside(&spec.name, processes);
+        let extended = engine.extend(&lab).await;
+        let (built, witness) = extended.map_err(failed("the lab does not stand"))?;
+        let mut inodes = engine.built().inodes.clone();
+        inodes.extend(built.inodes.clone());
+        let inside = if spec.holes.noexec { 0 } else { inside(&launched.bottle).await? };
+        Ok(MachineLab {
+            engine: Arc::clone(engine),
+            name: spec.name.clone(),
+            witness: Witness::together([engine.witness(), &witness]),
+            sites: world.sites(engine.built(), &built),
+            inodes,
+            inside,
+            slowness: slowness()?,
+        })
+    }
+}
+
+/// How many times as long everything may take, as [`SLOWNESS`] says.
+fn slowness() -> Result<u32, LaunchError> {
+    let Some(said) = std::env::var_os(SLOWNESS) else { return Ok(1) };
+    let number = said.to_str().and_then(|said| said.parse().ok()).filter(|n| (1..=100).contains(n));
+    number.ok_or_else(|| {
+        failed("it is not known how long to wait")(format!("{SLOWNESS} is 1 to 100"))
+    })
+}
+
+/// In which net namespace commands in the machine are, as a prober with nothing to do tells.
+///
+/// Another kernel counts there: the number alone would not keep a prober on this host from dialling. That none runs here is
+/// known from outside, see above.
+async fn inside(bottle: &MachineBottle) -> Result<u64, LaunchError> {
+    let fuse = Fuse::Namespaces(Vec::new());
+    let batch = Batch { token: fresh_nonce(), fuse, attempts: Vec::new() };
+    let prober = Command::new(bottle.toolbox()).arg("prober").stdin(batch_line(&batch));
+    let output = bottle.exec(prober.timeout(IDLE)).await;
+    let output = output.map_err(failed("no prober runs in the machine"))?;
+    let said = output.stdout.as_slice();
+    let answers = converse(&batch, &mut StreamLines::new(said), |_| {}).await;
+    answers.netns.ok_or_else(|| {
+        let said = answers.trouble.unwrap_or_else(|| "it does not say".to_owned());
+        failed("the prober in the machine does not know where it is")(said)
+    })
+}
+
+#[async_trait]
+impl Arena for MachineArena {
+    fn bottle(&self) -> &dyn Bottle {
+        &self.bottle
+    }
+
+    fn lab(&self) -> &dyn Fixture {
+        &self.lab
+    }
+
+    fn way_in(&self) -> String {
+        let name = self.bottle.name();
+        format!("its monitor is below process {}; the machine is {name}", self.engine.pid())
+    }
+
+    fn made_of(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("smolvm".to_owned(), self.smolvm.clone())])
+    }
+
+    async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {
+        let removed = self.bottle.teardown().await;
+        let ended = self.engine.end().await;
+        removed?;
+        ended.map_err(|error| TeardownError(vec![("the private engine".into(), error.into())]))
+    }
+}
+
+impl MachineLab {
+    /// The net namespace that is called so in the plan.
+    fn net(&self, place: &str) -> String {
+        Elsewhere::named(place, &self.name)
+    }
+}
+
+#[async_trait]
+impl Fixture for MachineLab {
+    fn sites(&self) -> &Sites {
+        &self.sites
+    }
+
+    fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
+    fn fuse(&self) -> Fuse {
+        Fuse::Namespaces(vec![self.inside])
+    }
+
+    async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
+        let failed = |source| LabError::Control { place: place.to_owned(), source };
+        let net = self.net(place);
+        let fuse = Fuse::Namespaces(self.inodes.get(&net).copied().into_iter().collect());
+        let batch = Batch { fuse, ..batch.clone() };
+        let prober = self.engine.helper().start(Process::Prober { net }).await;
+        let prober = prober.map_err(io::Error::other).map_err(failed)?;
+        let (output, mut input) = prober.stdio.into_split();
+        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
+        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
+    }
+
+    async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
+        let place = match view {
+            // Another kernel's: nobody outside can look.
+            View::Bottle => return Ok(None),
+            View::Host => "host",
+            View::Bundle => "bundle",
+        };
+        let files = self.engine.helper().observe(&self.net(place)).await;
+        let files = files.map_err(io::Error::other).map_err(LabError::Observe)?;
+        Ok(Some(Observation::parse(&files)))
+    }
+
+    fn inbound(&self) -> Option<Inbound> {
+        None
+    }
+
+    fn slowness(&self) -> u32 {
+        self.slowness
+    }
+
+    /// The monitor does, for the addresses on the allow-list, and for 1.1.1.1:53.
+    fn accepts_for_others(&self) -> bool {
+        true
+    }
+
+    fn has_real_bridge(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,33 @@
+//! What each breach changes in a sound machine.
+
+use ipnet::Ipv4Net;
+
+use super::plan::{GATEWAY, Network, Spec};
+use crate::backend::namespace::world::elsewhere::Elsewhere;
+use crate::breach::Breach;
+
+/// The breaches that this backend can make.
+pub(super) const ALL: &[Breach] = &[
+    Breach::NoBundleRoute,
+    Breach::NoexecRoot,
+    Breach::EgressOnAllInterfaces,
+    Breach::UnrestrictedNet,
+    Breach::WideCidr,
+    Breach::GatewayAllowed,
+    Breach::PublishedPort,
+];
+
+/// Makes the one hole.
+pub(super) fn make(spec: &mut Spec, breach: Breach) {
+    let holes = &mut spec.holes;
+    match breach {
+        Breach::NoBundleRoute => holes.network = Network::Missing,
+        Breach::NoexecRoot => holes.noexec = true,
+        Breach::EgressOnAllInterfaces => holes.egress_on_all_interfaces = true,
+        Breach::UnrestrictedNet => holes.network = Network::Unrestricted,
+        Breach::WideCidr => holes.also_allowed.push(Elsewhere::private_range()),
+        Breach::GatewayAllowed => holes.also_allowed.push(Ipv4Net::from(GATEWAY)),
+        Breach::PublishedPort => holes.also_allowed.push(Ipv4Net::from(Elsewhere::published())),
+        _ => {}
+    }
+}

@@ -1,0 +1,295 @@
+//! Carries a plan out, step by step; each is pushed on the stack of undo steps the moment the thing exists.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::cache::{Cache, CacheError};
+use super::image::{Hatch, Image, ImageError};
+use super::machine::MachineBottle;
+use super::plan::{Plan, Refused, Spec};
+use super::smolvm::arguments::Create;
+use super::smolvm::run::Started;
+use super::smolvm::{Smolvm, SmolvmError};
+use crate::backend::docker::beside::{self, Bundle};
+use crate::backend::docker::owner::Owner;
+use crate::backend::docker::plan::label;
+use crate::backend::docker::{DockerError, Engine};
+use crate::bottle::BottleError;
+use crate::bottle::session::Session;
+use crate::report::text::Untrusted;
+use crate::teardown::Teardown;
+use crate::toolbox::ToolboxError;
+
+/// How long a session may take to greet.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+/// How many times a machine is started. One that does not come up at once may come up the next time; nothing has been tried in
+/// it by then.
+const STARTS: usize = 3;
+/// The toolbox in a machine.
+const TOOLBOX: &str = "/opt/claude-bottle/toolbox";
+/// The one that the session is, where the other one cannot be executed.
+const SESSION: &str = "/opt/claude-bottle/session";
+/// A port that is dialled to see whether an address is reached. Whether anybody listens there does not matter.
+const ANY_PORT: u16 = 9;
+/// How much of what the session's command complains of is kept, in bytes, and told, in columns.
+const COMPLAINT: (u64, usize) = (4096, 600);
+/// How long to listen to it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// One step of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The bundle's network.
+    Network,
+    /// The bundle runs, and this host reaches it.
+    Bundle,
+    /// The image is ready for smolvm.
+    Image,
+    /// The machine exists.
+    Created,
+    /// It runs.
+    Started,
+    /// The session in it has greeted.
+    Greeted,
+}
+
+/// Why there is no bottle.
+#[derive(Debug, Error)]
+pub enum LaunchFailed {
+    /// The plan is not carried out.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Network and bundle.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// smolvm.
+    #[error(transparent)]
+    Smolvm(#[from] SmolvmError),
+    /// There is no toolbox to copy in.
+    #[error(transparent)]
+    Toolbox(#[from] ToolboxError),
+    /// This process cannot be told apart from others.
+    #[error("cannot tell who launches the bottle")]
+    Owner(#[source] std::io::Error),
+    /// The monitor is a process of this host's, and would not reach the bundle either.
+    #[error(
+        "this host does not reach the bundle's address {0}, as with engines in a virtual machine (Docker Desktop): the machine would not \
+         either. To publish the bundle on the host's loopback instead would open every port of that to the machine, so it is not done"
+    )]
+    NotReached(IpAddr),
+    /// smolvm has made something else.
+    #[error("smolvm gave the machine another allow-list than it was told: {0}")]
+    AllowList(String),
+    /// The machine is gone.
+    #[error("smolvm does not list the machine {0} that it has made")]
+    Gone(String),
+    /// A file on its way.
+    #[error("cannot write {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The session does not answer.
+    #[error("the session in the machine does not answer{said}")]
+    Session {
+        /// What its command complains of.
+        said: String,
+        /// Why.
+        source: Box<BottleError>,
+    },
+}
+
+/// Where smolvm and an engine are.
+#[async_trait]
+pub trait Ground: Send + Sync {
+    /// smolvm.
+    fn smolvm(&self) -> &Smolvm;
+
+    /// The engine that the bundle runs on.
+    fn engine(&self) -> &Engine;
+
+    /// Where files are handed over.
+    fn hatch(&self) -> &Hatch;
+
+    /// Whether a packet for this address gets to somebody, from where the monitor will be: an answer, if only a refusal.
+    async fn reaches(&self, address: SocketAddr) -> bool;
+}
+
+/// A launched bottle.
+#[derive(Debug)]
+pub struct Launched {
+    /// What was carried out.
+    pub plan: Plan,
+    /// The bundle beside it.
+    pub bundle: Bundled,
+    /// The monitor's process, as the host of smolvm counts; where it is told.
+    pub monitor: Option<u32>,
+    /// The handle.
+    pub bottle: MachineBottle,
+}
+
+/// The bundle of a launched bottle.
+#[derive(Debug)]
+pub struct Bundled {
+    /// The plan of its container and network.
+    pub plan: crate::backend::docker::plan::Plan,
+    /// The process that is first in it, as its engine's host counts.
+    pub pid: i64,
+}
+
+/// Launches a bottle of the toolbox's own image, as for probing. `unenforced`: whether a smolvm that drops allow-lists will do.
+/// `done` is called after each step.
+///
+/// Whatever was made before a failure is undone. Where the future is dropped, network and bundle are removed; the machine has
+/// its launcher's name on it, and `claude-bottle cleanup` finds it.
+pub async fn launch(
+    ground: &dyn Ground,
+    cache: &Cache,
+    spec: &Spec,
+    unenforced: bool,
+    done: &(dyn Fn(Step) + Send + Sync),
+) -> Result<Launched, LaunchFailed> {
+    let mut teardown = Teardown::new();
+    match Box::pin(run(ground, cache, spec, unenforced, done, &mut teardown)).await {
+        Ok(launched) => Ok(launched),
+        Err(error) => {
+            // The first failure is the one to tell; what could not be undone shows in `claude-bottle ls`.
+            let _ = teardown.run().await;
+            Err(error)
+        }
+    }
+}
+
+async fn run(
+    ground: &dyn Ground,
+    cache: &Cache,
+    spec: &Spec,
+    unenforced: bool,
+    done: &(dyn Fn(Step) + Send + Sync),
+    teardown: &mut Teardown,
+) -> Result<Launched, LaunchFailed> {
+    let smolvm = ground.smolvm();
+    // Before anything is made: of the plan only the bundle's address is not known yet.
+    Plan::new(spec, std::net::Ipv4Addr::UNSPECIFIED, smolvm.version(), unenforced)?;
+    let owner = Owner::this().map_err(LaunchFailed::Owner)?.to_string();
+
+    let mut beside = crate::backend::docker::Spec::new(spec.name.clone());
+    beside.pool = "10.210.0.0/28".parse().expect("a network");
+    let bundle =
+        beside::launch(ground.engine(), &beside, teardown, &|| done(Step::Network)).await?;
+    let Bundle { plan: bundle_plan, image, container, guard } = bundle;
+    let plan = Plan::new(spec, bundle_plan.bundle_address, smolvm.version(), unenforced)?;
+    if !ground.reaches((plan.bundle, ANY_PORT).into()).await {
+        return Err(LaunchFailed::NotReached(plan.bundle.into()));
+    }
+    done(Step::Bundle);
+
+    // The tag holds a hash of all that is in it, and every engine builds it anew.
+    let (engine, digest) = (Box::new(ground.engine().clone()), Some(image.clone()));
+    let image = Image::Docker { engine, reference: image, digest };
+    let ready = image.ready(smolvm, cache, ground.hatch()).await?;
+    done(Step::Image);
+
+    let env: Vec<_> = plan.env.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let labels = [(label::BOTTLE, &*plan.name), (label::OWNER, &*owner)];
+    let create = Create {
+        name: &plan.name,
+        from: ready.source(),
+        allow: &plan.allow,
+        env: &env,
+        labels: &labels,
+        size: plan.size,
+        unrestricted: plan.unrestricted,
+        ports: &[],
+    };
+    // Before it is asked for: what was asked for and not answered may exist.
+    let (owned, name) = (smolvm.clone(), plan.name.clone());
+    teardown.push(format!("the machine {name}"), move || async move { owned.delete(&name).await });
+    smolvm.create(&create).await?;
+    let machine = smolvm.machine(&plan.name).await?;
+    let machine = machine.ok_or_else(|| LaunchFailed::Gone(plan.name.clone()))?;
+    if let Some(difference) = plan.differs(machine.allowed_cidrs.as_deref()) {
+        return Err(LaunchFailed::AllowList(difference));
+    }
+    done(Step::Created);
+
+    let mut tries = STARTS;
+    while let Err(error) = smolvm.start(&plan.name).await {
+        tries -= 1;
+        if tries == 0 {
+            return Err(error.into());
+        }
+    }
+    done(Step::Started);
+
+    let session = enter(ground, spec, &plan.name).await?;
+    let monitor = smolvm.machine(&plan.name).await?.and_then(|machine| machine.pid);
+    done(Step::Greeted);
+    let (session, exec) = session;
+    let bottle = MachineBottle::new(
+        plan.name.clone(),
+        TOOLBOX.to_owned(),
+        session,
+        exec,
+        std::mem::take(teardown),
+        guard,
+    );
+    let bundle = Bundled { plan: bundle_plan, pid: container.pid };
+    Ok(Launched { plan, bundle, monitor, bottle })
+}
+
+/// Copies the toolbox in, and opens a session.
+async fn enter(
+    ground: &dyn Ground,
+    spec: &Spec,
+    machine: &str,
+) -> Result<(Session, super::smolvm::run::End), LaunchFailed> {
+    let (smolvm, hatch) = (ground.smolvm(), ground.hatch());
+    let path = hatch.here.join("toolbox");
+    let written = std::fs::write(&path, crate::toolbox::bytes()?);
+    written.map_err(|source| LaunchFailed::File { path, source })?;
+    let from = hatch.there.join("toolbox");
+    let (session, mode) = if spec.holes.noexec { (SESSION, 0o644) } else { (TOOLBOX, 0o755) };
+    if spec.holes.noexec {
+        smolvm.copy_in(machine, &from, SESSION, 0o755).await?;
+    }
+    smolvm.copy_in(machine, &from, TOOLBOX, mode).await?;
+    let Started { input, output, error, end } = smolvm.open(machine, &[session, "session"]).await?;
+    let input = input.ok_or_else(|| {
+        let source = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        LaunchFailed::File { path: session.into(), source }
+    })?;
+    match Session::open(output, input, HANDSHAKE).await {
+        Ok(session) => {
+            // Read all the time, or it would block whoever writes there.
+            tokio::spawn(complaint(error));
+            Ok((session, end))
+        }
+        Err(source) => {
+            let said = tokio::time::timeout(LAST_WORDS, complaint(error)).await.unwrap_or_default();
+            let said = Untrusted::new(said.trim_ascii()).one_line(COMPLAINT.1);
+            let said = if said.is_empty() { said } else { format!(", its command says: {said}") };
+            Err(LaunchFailed::Session { said, source: Box::new(source) })
+        }
+    }
+}
+
+async fn complaint(mut error: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let _ = (&mut error).take(COMPLAINT.0).read_to_end(&mut kept).await;
+    let _ = tokio::io::copy(&mut error, &mut tokio::io::sink()).await;
+    kept
+}

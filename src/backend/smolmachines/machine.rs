@@ -1,0 +1,77 @@
+//! The handle to a bottle that is a micro virtual machine.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::smolvm::run::End;
+use crate::backend::docker::launch::Guard;
+use crate::bottle::session::Session;
+use crate::bottle::{Bottle, BottleError, Command, Running};
+use crate::teardown::{Teardown, TeardownError};
+
+/// How long the session may take to end by itself.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// A machine with a session in it, over one `machine exec`.
+///
+/// A command on the person's terminal goes over the session too, and not over a `machine exec -it` of its own: the values of
+/// its variables would be in an argument vector then, which everybody can read.
+pub struct MachineBottle {
+    name: String,
+    toolbox: String,
+    session: Session,
+    /// The `machine exec`: dropped, it is killed.
+    exec: Mutex<Option<End>>,
+    undo: tokio::sync::Mutex<Option<(Teardown, Guard)>>,
+}
+
+impl MachineBottle {
+    pub(super) fn new(
+        name: String,
+        toolbox: String,
+        session: Session,
+        exec: End,
+        teardown: Teardown,
+        guard: Guard,
+    ) -> Self {
+        let (exec, undo) = (Mutex::new(Some(exec)), Some((teardown, guard)).into());
+        Self { name, toolbox, session, exec, undo }
+    }
+}
+
+#[async_trait]
+impl Bottle for MachineBottle {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn toolbox(&self) -> &str {
+        &self.toolbox
+    }
+
+    async fn start(&self, command: Command) -> Result<Running, BottleError> {
+        self.session.start(command)
+    }
+
+    async fn teardown(&self) -> Result<(), TeardownError> {
+        let Some((mut teardown, mut guard)) = self.undo.lock().await.take() else {
+            return Ok(());
+        };
+        self.session.close(ENDING).await;
+        drop(self.exec.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        let undone = teardown.run().await;
+        if undone.is_ok() {
+            guard.disarm();
+        }
+        undone
+    }
+}
+
+impl fmt::Debug for MachineBottle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineBottle").field("name", &self.name).finish_non_exhaustive()
+    }
+}
