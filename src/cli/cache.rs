@@ -82,7 +82,7 @@ mod tests {
         key.arch = "x86_64".into();
         assert_eq!(
             listed(&[Entry { key, size: 1025, made }], now),
-            "alpine:latest\\n (as the registry had it), smolvm 1.32.2, x86_64, 2 KiB, 2 h old\n"
+            "alpine:latest⏎ (as the registry had it), smolvm 1.32.2, x86_64, 2 KiB, 2 h old\n"
         );
     }
 }

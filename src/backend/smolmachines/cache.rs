@@ -399,6 +399,7 @@ mod tests {
     #[tokio::test]
     async fn everybody_may_read_it() {
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
         let cache = Cache::at(folder.path().join("cache"));
         let make = async |path: &Path| {
             fs::write(path, "x").map_err(file("write", path))?;

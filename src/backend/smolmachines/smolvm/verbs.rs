@@ -203,9 +203,11 @@ impl Smolvm {
     }
 }
 
-/// What it says of a failure; its own words come last.
+/// What it says of a failure: progress and warnings come first, and the reason last.
 fn refused(verb: &'static str, ran: &Ran) -> SmolvmError {
-    let said = Untrusted::new(ran.error.trim_ascii()).one_line(TOLD);
+    let text = String::from_utf8_lossy(&ran.error);
+    let text = text.rfind("Error: ").map_or(&*text, |reason| &text[reason..]);
+    let said = Untrusted::new(text.trim()).one_line(TOLD);
     let said = if said.is_empty() { "it says nothing of it".to_owned() } else { said };
     SmolvmError::Refused { verb, code: ran.code, said }
 }
@@ -252,7 +254,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_cannot_delete_says_why() {
-        let (_folder, honest) = smolvm(&format!("{LISTED}\necho 'Error: no' >&2; exit 1")).await;
+        let script = "echo 'Starting machine' >&2; echo 'Error: no' >&2; exit 1";
+        let (_folder, honest) = smolvm(&format!("{LISTED}\n{script}")).await;
         let error = honest.delete("m1").await.unwrap_err().to_string();
         assert_eq!(error, "`smolvm machine delete` ended with 1: Error: no");
     }
