@@ -1,10 +1,12 @@
 //! What keeps a bottle of an engine in: looked at before every command, and undone here to show that the look is no mere
-//! ceremony. Where no engine answers, or a tool to undo it with is missing, each test says so and does nothing.
+//! ceremony; in force while one runs. Where no engine answers, or a tool to undo it with is missing, each test says so and does
+//! nothing.
 #![cfg(target_os = "linux")]
 
 use std::error::Error as _;
 use std::process::Command as Process;
 
+use claude_bottle::backend::docker::spec::Mount;
 use claude_bottle::backend::docker::{DockerBottle, Engine, Launched, Spec, launch};
 use claude_bottle::bottle::{Bottle as _, Command, End};
 use claude_bottle::host::{Endpoint, Host};
@@ -99,4 +101,54 @@ async fn whoever_unpins_a_bottle_stops_it() {
         }
         bottle.teardown().await.unwrap();
     }
+}
+
+/// A bottle whose commands have a busybox.
+fn with_busybox(what: &str, busybox: &std::path::Path) -> Spec {
+    let mut spec = spec(what);
+    let (source, target) = (busybox.display().to_string(), "/busybox".to_owned());
+    spec.mounts.push(Mount { source, target, writable: false });
+    spec
+}
+
+/// What a command says that was started before its bottle was connected to another's network, and dials that one afterwards.
+async fn said_over_a_new_network(engine: &Engine, own: &Spec, other: &Launched) -> String {
+    let launched = Box::pin(launch(engine, own, &|_| {})).await.unwrap();
+    let at = other.plan.agent_address;
+    let script = format!("read go; /busybox nc -w 3 {at} 7777 </dev/null || echo kept");
+    let shell = Command::new("/busybox").args(["sh", "-c", &script]).stream_stdin();
+    let mut running = launched.bottle.start(shell).await.unwrap();
+    let request = bollard::models::NetworkConnectRequest {
+        container: launched.agent.id.clone(),
+        ..Default::default()
+    };
+    engine.docker().connect_network(&other.network, request).await.unwrap();
+    let mut stdin = running.take_stdin().unwrap();
+    stdin.write(b"go\n").await.unwrap();
+    let output = running.output().await.unwrap();
+    launched.bottle.teardown().await.unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn a_network_that_comes_while_a_command_runs_is_no_way_out() {
+    let Some(endpoint) = endpoint() else { return };
+    let Ok(busybox) = which::which("busybox") else {
+        eprintln!("skipped: there is no busybox");
+        return;
+    };
+    let engine = Engine::connect(&endpoint, "/proc").await.unwrap();
+    // One that lets everybody in.
+    let mut open = with_busybox("other", &busybox);
+    open.holes.unpinned_routes = true;
+    let other = Box::pin(launch(&engine, &open, &|_| {})).await.unwrap();
+    let serve = ["nc", "-ll", "-p", "7777", "-e", "/busybox", "echo", "through"];
+    let _serving = other.bottle.start(Command::new("/busybox").args(serve)).await.unwrap();
+
+    let mut own = with_busybox("connected", &busybox);
+    assert_eq!(said_over_a_new_network(&engine, &own, &other).await, "kept\n");
+    // The same without the filter: it is not for want of a way, or of somebody there.
+    own.holes.unfiltered = true;
+    assert_eq!(said_over_a_new_network(&engine, &own, &other).await, "through\n");
+    other.bottle.teardown().await.unwrap();
 }
