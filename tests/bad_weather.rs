@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::error::Error as _;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
@@ -77,7 +78,7 @@ fn told(error: &DockerError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text += &format!(": {cause}");
+        let _ = write!(text, ": {cause}");
         source = cause.source();
     }
     text

@@ -77,7 +77,7 @@ impl DockerArena {
         let client = client.map_err(failed("the private engine is not reached"))?;
 
         let under_test = UnderTest::new(breach);
-        let pair = Self::pair(&client, &under_test, done).await;
+        let pair = Box::pin(Self::pair(&client, &under_test, done)).await;
         // With the engine all of it goes.
         let lab = match &pair {
             Ok((own, other)) => {

@@ -39,7 +39,8 @@ const DEFAULT_NETWORK: &str = "bridge";
 pub(super) fn make(spec: &mut Spec, breach: Breach) {
     let holes = &mut spec.holes;
     match breach {
-        Breach::UnpinnedRoutes => holes.unpinned_routes = true,
+        // That another bottle is on the same network is not this one's doing.
+        Breach::UnpinnedRoutes | Breach::SharedNetwork => holes.unpinned_routes = true,
         Breach::UnpinnedFilter => holes.unfiltered = true,
         Breach::UnpinnedResolver => holes.unpinned_resolver = true,
         Breach::OpenNetwork => (holes.open_network, holes.unpinned_routes) = (true, true),
@@ -64,8 +65,6 @@ pub(super) fn make(spec: &mut Spec, breach: Breach) {
         }
         Breach::NoBundleRoute => holes.no_bundle_route = true,
         Breach::NoProcessLeft => holes.starved = true,
-        // That the other bottle is there as well is not this one's doing.
-        Breach::SharedNetwork => holes.unpinned_routes = true,
         Breach::Ipv6On => holes.ipv6 = Some(Elsewhere::network_v6()),
         Breach::PublishedPort => holes.also_reached.push(Elsewhere::published()),
         Breach::StrayBundlePort => holes.stray_port = true,

@@ -241,18 +241,24 @@ pub(super) async fn create(
     let options = CreateContainerOptionsBuilder::default().name(name).build();
     let image = body.image.clone().unwrap_or_default();
     let made = engine.docker.create_container(Some(options), body).await;
-    let made = made.map_err(|error| match missing(&error) && says(&error, "image") {
-        true => DockerError::ImageGone { image, source: Box::new(error) },
-        false => call(format!("create the container {name}"))(error),
+    let made = made.map_err(|error| {
+        if missing(&error) && says(&error, "image") {
+            DockerError::ImageGone { image, source: Box::new(error) }
+        } else {
+            call(format!("create the container {name}"))(error)
+        }
     });
     Ok(made?.id)
 }
 
 pub(super) async fn start(engine: &Engine, id: &str) -> Result<(), DockerError> {
     let started = engine.docker.start_container(id, None).await;
-    started.map_err(|error| match says(&error, "Address already in use") {
-        true => DockerError::AddressTaken { container: id.to_owned(), source: Box::new(error) },
-        false => call(format!("start the container {id}"))(error),
+    started.map_err(|error| {
+        if says(&error, "Address already in use") {
+            DockerError::AddressTaken { container: id.to_owned(), source: Box::new(error) }
+        } else {
+            call(format!("start the container {id}"))(error)
+        }
     })
 }
 
