@@ -55,10 +55,10 @@ pub trait Bottle: Send + Sync {
         let before = self.out_of_memory().await;
         let mut done = self.start(command).await?.output().await;
         match &mut done {
-            Ok(Output { end: end @ End::Signal(KILL), .. }) => {
-                if self.out_of_memory().await > before {
-                    *end = End::OutOfMemory;
-                }
+            Ok(Output { end: end @ End::Signal(KILL), .. })
+                if self.out_of_memory().await > before =>
+            {
+                *end = End::OutOfMemory;
             }
             Err(BottleError::SessionEnded { .. }) if self.out_of_memory().await > before => {
                 done = Err(BottleError::OutOfMemory);

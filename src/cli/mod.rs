@@ -37,7 +37,7 @@ definition; 3 inconclusive, nothing ran, or everything was skipped; 130 interrup
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Launch a bottle, probe it from the inside, and tell what it can reach.
-    Probe(probe::Arguments),
+    Probe(Box<probe::Arguments>),
     /// Tell what has changed between two JSON reports of `probe`.
     Compare(compare::Arguments),
     /// Start an agent of the manifest in a bottle, at this terminal.

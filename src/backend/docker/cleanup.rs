@@ -65,7 +65,6 @@ impl Found {
     fn held_by(&self, state: State, booted: Option<SystemTime>) -> Held {
         match state {
             State::Alive => Held::Live,
-            State::Dead => Held::Left,
             // A launcher that lives has a container that runs, or is about to: nothing of it is older than its boot.
             State::BeforeBoot if self.runs => Held::Undecided(
                 "its launcher had this machine's identity before the last boot, yet it runs",
@@ -77,7 +76,7 @@ impl Found {
                     "its launcher has this machine's identity and another boot, and made it after this one's",
                 )
             }
-            State::BeforeBoot => Held::Left,
+            State::Dead | State::BeforeBoot => Held::Left,
             State::OtherNamespace => Held::Undecided(
                 "its launcher is in another PID namespace: try it there, or as root outside of all of them",
             ),

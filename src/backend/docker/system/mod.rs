@@ -80,7 +80,7 @@ impl SystemArena {
                 return Err(failed("the bottle does not start")(error));
             }
         };
-        match Self::around(engine, &spec, &launched, &beside, made).await {
+        match Box::pin(Self::around(engine, &spec, &launched, &beside, made)).await {
             Ok((lab, made_of)) => Ok(Self { bottle: launched.bottle, lab, made_of }),
             Err((mut made, error)) => {
                 let _ = made.teardown.run().await;
@@ -138,7 +138,7 @@ impl SystemArena {
             let made_of = made_of(engine, &launched.plan).await?;
             Ok((posts, Witness::together(&witnesses), sites, made_of))
         };
-        match posted.await {
+        match Box::pin(posted).await {
             Ok((posts, witness, sites, made_of)) => {
                 let wiring = around.wiring(&launched.plan, spec, &sites);
                 let made = tokio::sync::Mutex::new(made);
