@@ -32,7 +32,8 @@ pub async fn launch(
     let guard = Guard::new(engine, &spec.name);
     let image = Image::new()?;
     image.ensure(engine).await?;
-    let (network, plan) = claim(engine, spec, image.tag()).await?;
+    let facts = engine.facts().await?;
+    let (network, plan) = claim(engine, spec, image.tag(), facts).await?;
     let owned = (engine.clone(), network.clone());
     teardown.push(format!("the network {network}"), move || async move {
         owned.0.remove_network(&owned.1).await
