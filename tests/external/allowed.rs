@@ -2,22 +2,22 @@
 
 use std::net::TcpListener;
 
-use super::{BARE, breaks, has_bubblewrap, told_with};
+use libtest_mimic::Trial;
+
+use crate::suite::{BARE, breaks, needs_bubblewrap, told_with};
+use crate::trials::trials;
 
 /// An address of this machine on which nothing listens.
 fn free() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-#[test]
 fn what_is_allowed_must_be_reached() {
     let address = free();
     let text = told_with("sh -c", &["--allow", &address, "-vv"], 1);
     assert!(text.contains("The sandbox reaches what it is said to reach"), "{text}");
     assert!(text.contains(&format!("this machine reached {address} from 127.0.0.1:")), "{text}");
-    if !has_bubblewrap("what_is_allowed_must_be_reached") {
-        return;
-    }
+    needs_bubblewrap();
     // In there it is not, and then a sandbox that reaches nothing at all has not shown that it is well fenced.
     let closed = format!("{BARE} --unshare-net");
     let udp = format!("{address}/udp");
@@ -31,7 +31,6 @@ fn what_is_allowed_must_be_reached() {
     }
 }
 
-#[test]
 fn what_no_witness_can_stand_on_is_wrong_usage() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -43,4 +42,8 @@ fn what_no_witness_can_stand_on_is_wrong_usage() {
         let text = told_with("sh -c", &["--allow", address], 2);
         assert!(text.contains(why), "{text}");
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![what_is_allowed_must_be_reached, what_no_witness_can_stand_on_is_wrong_usage,]
 }

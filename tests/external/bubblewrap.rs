@@ -1,12 +1,12 @@
 //! bubblewrap, with and without a network of its own.
 
-use super::{BARE, WITH_TOOLBOX, breaks, has_bubblewrap, told, works};
+use libtest_mimic::Trial;
 
-#[test]
+use crate::suite::{BARE, WITH_TOOLBOX, breaks, needs_bubblewrap, told, works};
+use crate::trials::trials;
+
 fn without_a_network_it_is_closed() {
-    if !has_bubblewrap("without_a_network_it_is_closed") {
-        return;
-    }
+    needs_bubblewrap();
     // The toolbox goes in over standard input, into the sandbox's own /tmp.
     let text = told(&format!("{BARE} --unshare-net"), 0);
     assert!(!text.contains("Could not be judged"), "{text}");
@@ -17,11 +17,8 @@ fn without_a_network_it_is_closed() {
     assert!(!breaks(&text, "unix-path-socket"), "{text}");
 }
 
-#[test]
 fn every_shell_takes_the_toolbox() {
-    if !has_bubblewrap("every_shell_takes_the_toolbox") {
-        return;
-    }
+    needs_bubblewrap();
     for shell in ["dash -c", "bash -c", "busybox sh -c"] {
         if !works(&format!("{shell} true")) {
             eprintln!("every_shell_takes_the_toolbox: skipped: {shell} is not installed");
@@ -30,4 +27,8 @@ fn every_shell_takes_the_toolbox() {
         let text = told(&format!("{BARE} --unshare-net {shell}"), 0);
         assert!(!text.contains("Could not be judged"), "{text}");
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![without_a_network_it_is_closed, every_shell_takes_the_toolbox,]
 }

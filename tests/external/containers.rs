@@ -3,7 +3,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use super::{breaks, told, told_with};
+use libtest_mimic::Trial;
+
+use crate::suite::{breaks, told, told_with};
+use crate::trials::{skip, trials};
 
 /// An image with nothing in it but a static busybox; removed with this.
 struct Image(String);
@@ -78,13 +81,12 @@ fn docker(arguments: &[&str]) -> bool {
     Command::new("docker").args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
-fn image(test: &str) -> Option<Image> {
-    Image::import().inspect_err(|why| eprintln!("{test}: skipped: {why}")).ok()
+fn image() -> Image {
+    Image::import().unwrap_or_else(|why| skip(why))
 }
 
-#[test]
 fn containers_are_told_apart_by_their_networks() {
-    let Some(image) = image("containers_are_told_apart_by_their_networks") else { return };
+    let image = image();
     let text = told(&image.run("--network none", ""), 0);
     assert!(!text.contains("Could not be judged"), "{text}");
     // The way to the host is the bridge; loopback and abstract sockets are the container's own.
@@ -101,9 +103,8 @@ fn containers_are_told_apart_by_their_networks() {
 
 /// `--internal` takes the way to the internet, and leaves the one to the host's address on that very bridge, at which
 /// whatever listens on all addresses is reached.
-#[test]
 fn an_internal_network_is_judged() {
-    let Some(image) = image("an_internal_network_is_judged") else { return };
+    let image = image();
     let network = Thing { kind: "network", name: unique("internal") };
     assert!(docker(&["network", "create", "--internal", &network.name]));
     let gateway = Command::new("docker")
@@ -118,7 +119,7 @@ fn an_internal_network_is_judged() {
         .unwrap();
     let gateway = String::from_utf8(gateway.stdout).unwrap().trim().to_owned();
     let in_it = image.run(&format!("--network {}", network.name), "");
-    let output = super::probe(&in_it, &["-v"]);
+    let output = crate::suite::probe(&in_it, &["-v"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(!text.contains("Could not be judged"), "{text}");
     for probe in ["loopback-reach", "abstract-socket", "unix-path-socket"] {
@@ -133,9 +134,8 @@ fn an_internal_network_is_judged() {
     }
 }
 
-#[test]
 fn a_running_container_is_entered() {
-    let Some(image) = image("a_running_container_is_entered") else { return };
+    let image = image();
     let container = Thing { kind: "container", name: unique("exec") };
     let started = docker(&[
         "run",
@@ -153,9 +153,8 @@ fn a_running_container_is_entered() {
     assert!(!text.contains("Could not be judged"), "{text}");
 }
 
-#[test]
 fn a_container_that_is_paused_cannot_be_judged() {
-    let Some(image) = image("a_container_that_is_paused") else { return };
+    let image = image();
     let container = Thing { kind: "container", name: unique("paused") };
     let name = &container.name;
     let run = image.run(&format!("--name {name} --network none -v {{dir}}:/in:ro"), "/in/toolbox");
@@ -170,9 +169,8 @@ fn a_container_that_is_paused_cannot_be_judged() {
     assert!(text.contains("Could not be judged") && !text.contains("As it should be"), "{text}");
 }
 
-#[test]
 fn a_strange_image_cannot_be_judged() {
-    let Some(image) = image("a_strange_image_cannot_be_judged") else { return };
+    let image = image();
     // The toolbox with the number of another machine in its header.
     let folder = tempfile::tempdir().unwrap();
     let foreign = folder.path().join("toolbox");
@@ -193,4 +191,14 @@ fn a_strange_image_cannot_be_judged() {
     // `{dir}` is named, so that nothing is sent.
     let text = told(&image.run(&format!("{mounted} -v {{dir}}:/unused:ro"), "/in/toolbox"), 3);
     assert!(text.contains("exec format error"), "{text}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        containers_are_told_apart_by_their_networks,
+        an_internal_network_is_judged,
+        a_running_container_is_entered,
+        a_container_that_is_paused_cannot_be_judged,
+        a_strange_image_cannot_be_judged,
+    ]
 }

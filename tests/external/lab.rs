@@ -2,15 +2,15 @@
 
 use std::os::unix::process::CommandExt as _;
 
-use super::{BARE, breaks, has_bubblewrap, has_namespaces, told_with, works};
+use libtest_mimic::Trial;
+
+use crate::suite::{BARE, breaks, needs_bubblewrap, needs_namespaces, told_with, works};
+use crate::trials::{skip, trials};
 
 const LAB: &[&str] = &["--lab"];
 
-#[test]
 fn no_sandbox_at_all_reaches_the_world() {
-    if !has_namespaces("no_sandbox_at_all_reaches_the_world") {
-        return;
-    }
+    needs_namespaces();
     let text = told_with("sh -c", &["--lab", "-v"], 1);
     for probe in [
         "abstract-socket",
@@ -38,11 +38,8 @@ fn no_sandbox_at_all_reaches_the_world() {
     );
 }
 
-#[test]
 fn a_sandbox_is_told_from_none() {
-    if !has_bubblewrap("a_sandbox_is_told_from_none") {
-        return;
-    }
+    needs_bubblewrap();
     let closed =
         ["host-gateway", "internet-tcp", "internet-v6", "loopback-reach", "metadata", "inbound"];
     let output = told_with(&format!("{BARE} --unshare-net --cap-drop ALL"), LAB, 1);
@@ -63,32 +60,22 @@ fn a_sandbox_is_told_from_none() {
 }
 
 /// No capabilities, no further user namespaces, nothing of the host's but programs: closed to the whole catalogue.
-#[test]
 fn a_sandbox_can_be_closed_altogether() {
     let closed = format!("{BARE} --unshare-all --unshare-user --disable-userns --cap-drop ALL");
     if !works(&format!("{closed} true")) {
-        eprintln!(
-            "a_sandbox_can_be_closed_altogether: skipped: bubblewrap is not installed, or has no --disable-userns"
-        );
-        return;
+        skip("bubblewrap is not installed, or has no --disable-userns");
     }
-    if !has_namespaces("a_sandbox_can_be_closed_altogether") {
-        return;
-    }
+    needs_namespaces();
     let text = told_with(&closed, LAB, 0);
     assert!(!text.contains("Could not be judged"), "{text}");
 }
 
 /// Whoever is no root is none on the stand-in host either: bubblewrap gives its sandbox no capabilities then.
-#[test]
 fn an_ordinary_user_is_one_in_the_lab() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("an_ordinary_user_is_one: skipped: run by one, the other tests show it");
-        return;
+        skip("run by one, the other tests show it");
     }
-    if !has_bubblewrap("an_ordinary_user_is_one") {
-        return;
-    }
+    needs_bubblewrap();
     let folder = tempfile::tempdir().unwrap();
     let everybody = || std::os::unix::fs::PermissionsExt::from_mode(0o755);
     let copy = folder.path().join("claude-bottle");
@@ -105,11 +92,8 @@ fn an_ordinary_user_is_one_in_the_lab() {
     assert_eq!(text.matches("does not hold").count(), 1, "{text}");
 }
 
-#[test]
 fn an_address_of_the_world_can_be_allowed() {
-    if !has_namespaces("an_address_of_the_world_can_be_allowed") {
-        return;
-    }
+    needs_namespaces();
     let text = told_with("sh -c", &["--lab", "--allow", "1.1.1.1:443", "-v"], 1);
     assert!(text.contains("The sandbox reaches what it is said to reach"), "{text}");
     assert!(text.contains("it may be reached there, as --allow says"), "{text}");
@@ -117,7 +101,6 @@ fn an_address_of_the_world_can_be_allowed() {
     assert!(text.contains("nobody in the lab has this address"), "{text}");
 }
 
-#[test]
 fn a_client_of_an_engine_is_wrong_usage_in_the_lab() {
     let text = told_with("docker run --rm -i --network none busybox", LAB, 2);
     assert!(
@@ -126,11 +109,8 @@ fn a_client_of_an_engine_is_wrong_usage_in_the_lab() {
     );
 }
 
-#[test]
 fn what_an_engine_outside_makes_is_not_in_the_lab() {
-    if !has_namespaces("what_an_engine_outside_makes") {
-        return;
-    }
+    needs_namespaces();
     // A process outside of the lab runs the toolbox, as an engine's daemon would; its client is all that is in there.
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
@@ -158,4 +138,16 @@ fn what_an_engine_outside_makes_is_not_in_the_lab() {
     assert!(!text.contains("Not as it should be"), "{text}");
     let _ = daemon.kill();
     let _ = daemon.wait();
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        no_sandbox_at_all_reaches_the_world,
+        a_sandbox_is_told_from_none,
+        a_sandbox_can_be_closed_altogether,
+        an_ordinary_user_is_one_in_the_lab,
+        an_address_of_the_world_can_be_allowed,
+        a_client_of_an_engine_is_wrong_usage_in_the_lab,
+        what_an_engine_outside_makes_is_not_in_the_lab,
+    ]
 }

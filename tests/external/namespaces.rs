@@ -2,7 +2,10 @@
 
 use std::process::{Child, Command, Stdio};
 
-use super::{breaks, has_namespaces, told};
+use libtest_mimic::Trial;
+
+use crate::suite::{breaks, needs_namespaces, told};
+use crate::trials::trials;
 
 /// What a net namespace alone keeps in, and what it does not.
 fn closes_the_network_alone(command: &str) {
@@ -14,11 +17,8 @@ fn closes_the_network_alone(command: &str) {
     assert!(!text.contains("Could not be judged"), "{text}");
 }
 
-#[test]
 fn a_net_namespace_alone_leaves_sockets_in_the_file_system() {
-    if !has_namespaces("a_net_namespace_alone") {
-        return;
-    }
+    needs_namespaces();
     for command in ["unshare -rn {toolbox}", "unshare -rn sh -c"] {
         closes_the_network_alone(command);
     }
@@ -51,12 +51,16 @@ impl Drop for Holder {
     }
 }
 
-#[test]
 fn a_net_namespace_made_by_hand_is_entered() {
-    if !has_namespaces("a_net_namespace_made_by_hand") {
-        return;
-    }
+    needs_namespaces();
     let holder = Holder::start();
     let enter = format!("nsenter --preserve-credentials --user --net --target {}", holder.0.id());
     closes_the_network_alone(&format!("{enter} {{toolbox}}"));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_net_namespace_alone_leaves_sockets_in_the_file_system,
+        a_net_namespace_made_by_hand_is_entered,
+    ]
 }

@@ -1,8 +1,10 @@
 //! No sandbox at all, and what is no sandbox.
 
-use super::{breaks, told, told_with};
+use libtest_mimic::Trial;
 
-#[test]
+use crate::suite::{breaks, told, told_with};
+use crate::trials::trials;
+
 fn no_sandbox_at_all_is_red() {
     for command in ["sh -c", "sh -c 'echo banner; exec {toolbox}'"] {
         let text = told(command, 1);
@@ -21,7 +23,6 @@ fn no_sandbox_at_all_is_red() {
     }
 }
 
-#[test]
 fn what_is_no_sandbox_cannot_be_judged() {
     for (command, why) in [
         ("echo hello", "hello"),
@@ -36,7 +37,6 @@ fn what_is_no_sandbox_cannot_be_judged() {
     }
 }
 
-#[test]
 fn one_that_never_answers_is_given_up_after_the_time_that_it_has() {
     let text = told_with("sleep 60 {toolbox}", &["--patience", "200ms"], 3);
     assert!(text.contains("the command ended"), "sleep takes no path for a time: {text}");
@@ -44,7 +44,6 @@ fn one_that_never_answers_is_given_up_after_the_time_that_it_has() {
     assert!(text.contains("nothing came for 0.2 s"), "{text}");
 }
 
-#[test]
 fn options_of_it_are_nothing_without_it() {
     let program = || {
         let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_claude-bottle"));
@@ -56,4 +55,13 @@ fn options_of_it_are_nothing_without_it() {
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains("--in <COMMAND>"));
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        no_sandbox_at_all_is_red,
+        what_is_no_sandbox_cannot_be_judged,
+        one_that_never_answers_is_given_up_after_the_time_that_it_has,
+        options_of_it_are_nothing_without_it,
+    ]
 }

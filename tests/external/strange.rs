@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::{BARE, WITH_TOOLBOX, has_bubblewrap, told, works};
+use libtest_mimic::Trial;
 
-#[test]
+use crate::suite::{BARE, WITH_TOOLBOX, needs_bubblewrap, told, works};
+use crate::trials::{skip, trials};
+
 fn one_that_intercepts_cannot_be_judged() {
     // Every connection ends at a witness of its own, which answers as ours would.
     let listens = r#"{\"groups\":[[{\"id\":1,\"transport\":\"tcp\",\"address\":\"0.0.0.0:7777\"}]],\"sockets\":[]}"#;
@@ -17,10 +19,7 @@ fn one_that_intercepts_cannot_be_judged() {
         "{} --unshare-net --unshare-user --uid 0 --gid 0 --cap-add ALL sh -c '{everywhere} && {redirect}'",
         BARE
     )) {
-        eprintln!(
-            "one_that_intercepts: skipped: no bubblewrap, ip or iptables, or no rule can be made here"
-        );
-        return;
+        skip("no bubblewrap, ip or iptables, or no rule can be made here");
     }
     let script = format!(
         "{everywhere}; {redirect}; mkfifo /tmp/out; exec 4<>/tmp/out; \
@@ -34,22 +33,16 @@ fn one_that_intercepts_cannot_be_judged() {
     assert!(!text.contains("Not as it should be"), "{text}");
 }
 
-#[test]
 fn one_without_a_shell_says_so_and_takes_the_toolbox_itself() {
-    if !has_bubblewrap("one_without_a_shell") {
-        return;
-    }
+    needs_bubblewrap();
     let empty = "bwrap --tmpfs / --proc /proc --dev /dev --unshare-all --ro-bind {dir} /in";
     told(&format!("{empty} /in/toolbox"), 0);
     let text = told(&format!("{empty} sh"), 3);
     assert!(text.contains("execvp sh: No such file or directory"), "{text}");
 }
 
-#[test]
 fn one_in_which_nothing_can_be_executed_says_so() {
-    if !has_bubblewrap("one_in_which_nothing_can_be_executed") {
-        return;
-    }
+    needs_bubblewrap();
     // A file system that is only read, and folders from which nothing is executed.
     let read_only =
         "bwrap --ro-bind / / --proc /proc --dev /dev --remount-ro /dev --unshare-net --chdir /";
@@ -62,7 +55,6 @@ fn one_in_which_nothing_can_be_executed_says_so() {
     }
 }
 
-#[test]
 fn another_kind_of_machine_is_told() {
     // A folder with an uname of another machine's, first in the path.
     let folder = tempfile::tempdir().unwrap();
@@ -72,4 +64,13 @@ fn another_kind_of_machine_is_told() {
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
     let text = told(&format!("env PATH={path} sh -c"), 3);
     assert!(text.contains("and this machine is of the kind riscv64"), "{text}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        one_that_intercepts_cannot_be_judged,
+        one_without_a_shell_says_so_and_takes_the_toolbox_itself,
+        one_in_which_nothing_can_be_executed_says_so,
+        another_kind_of_machine_is_told,
+    ]
 }

@@ -4,7 +4,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
+
+use crate::browser::leaking;
+use crate::trials::trials;
 
 /// Whatever a person can do something with.
 const ALL: &str = "[...document.querySelectorAll('a,summary,[tabindex],button,input')]";
@@ -102,11 +106,8 @@ impl Drop for Browser {
     }
 }
 
-#[test]
 fn everything_is_reached_by_keyboard() {
-    let Some((folder, report)) = super::leaking("everything_is_reached_by_keyboard") else {
-        return;
-    };
+    let (folder, report) = leaking();
     let mut browser = Browser::open(&folder.path().join("a.html"));
     // Nothing that is in sight is left out, and nothing that is hidden is stopped at.
     let shown = browser
@@ -135,4 +136,8 @@ fn everything_is_reached_by_keyboard() {
     let target = browser.eval("document.querySelector(':target')?.tagName + location.hash");
     let wanted = browser.eval("'DETAILS' + document.querySelector('svg a').getAttribute('href')");
     assert_eq!(target, wanted);
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![everything_is_reached_by_keyboard]
 }
