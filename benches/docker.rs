@@ -42,9 +42,8 @@ fn bottles(c: &mut Criterion, runtime: &Runtime, engine: &Engine, count: usize) 
             runtime.block_on(async {
                 let name = |_| Spec::new(format!("bench-{:08x}", rand::random::<u32>()));
                 let specs: Vec<_> = (0..count).map(name).collect();
-                let launches = specs.iter().map(|spec| Box::pin(launch(engine, spec, &|_| {})));
-                let launched =
-                    join_all(launches).await.into_iter().map(|one| one.expect("a bottle"));
+                let all = specs.iter().map(|spec| Box::pin(launch(engine, spec, &|_| {})));
+                let launched = join_all(all).await.into_iter().map(|one| one.expect("a bottle"));
                 let launched: Vec<_> = launched.collect();
                 for gone in join_all(launched.iter().map(|one| one.bottle.teardown())).await {
                     gone.expect("a teardown");

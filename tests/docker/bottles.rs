@@ -255,8 +255,8 @@ fn bottles_that_are_launched_at_once_take_subnets_of_their_own() {
     wait(async {
         let engine = engine().await;
         let specs: Vec<_> = (0..8).map(|number| spec(&format!("at-once-{number}"))).collect();
-        let launches = specs.iter().map(|spec| Box::pin(launch(&engine, spec, &|_| {})));
-        let launched = futures_util::future::join_all(launches).await;
+        let all = specs.iter().map(|spec| Box::pin(launch(&engine, spec, &|_| {})));
+        let launched = futures_util::future::join_all(all).await;
         let launched: Vec<_> = launched.into_iter().map(Result::unwrap).collect();
         let mut subnets: Vec<_> = launched.iter().map(|one| one.plan.subnet).collect();
         subnets.sort();
