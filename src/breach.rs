@@ -59,6 +59,10 @@ pub enum Breach {
     WideCidr,
     /// The machine's allow-list has its monitor's own gateway on it, which is the host's loopback.
     GatewayAllowed,
+    /// Commands in the bottle inherit a connection that was opened before its walls were up.
+    FlowBeforeFence,
+    /// No filter on system calls is on.
+    SeccompOff,
     /// The agent's routes are left as the engine makes them.
     UnpinnedRoutes,
     /// The agent's routes are pinned, and no packet filter stands beside them.
@@ -273,6 +277,18 @@ const ABOUT: &[About] = &[
         breach: Breach::GatewayAllowed,
         name: "gateway-allowed",
         title: "the machine's allow-list has the monitor's gateway on it, which is the host's loopback",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::FlowBeforeFence,
+        name: "flow-before-fence",
+        title: "commands in the bottle inherit a connection to the internet from before its walls were up",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::SeccompOff,
+        name: "seccomp-off",
+        title: "the bottle has no filter on system calls",
         knock_ons: &[],
     },
     About {

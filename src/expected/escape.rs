@@ -1,8 +1,8 @@
 //! Ways out by way of other processes: into their net namespaces, and over their sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use claude_bottle_protocol::helper::REAL;
+use claude_bottle_protocol::helper::{LeftOpen, REAL};
 use claude_bottle_protocol::prober::{How, Target};
 use claude_bottle_protocol::witness::Transport;
 
@@ -70,6 +70,22 @@ pub(super) fn inherit(topology: &Topology, transport: Transport, target: &Target
         Some((listener, way)) => Fate::Arrives { listener, way },
         None if nets.is_empty() => stays(How::Unreachable, "no such socket was left open"),
         None => stays(How::TimedOut, "no socket that was left open leads there"),
+    }
+}
+
+/// Use a connection that was left open: it goes on, whatever became of the way that it was opened by.
+pub(super) fn established(topology: &Topology, target: &Target) -> Fate {
+    let is_there = |left: &&LeftOpen| {
+        left.connected.is_some_and(|peer| {
+            peer.port() == target.port && Ok(peer.ip()) == target.host.parse::<IpAddr>()
+        })
+    };
+    let Some(left) = topology.bottle.left_open.iter().find(is_there) else {
+        return stays(How::Unreachable, "no connection was left open");
+    };
+    match arrival(topology, &left.net, left.transport, target) {
+        Some((listener, way)) => Fate::Arrives { listener, way },
+        None => stays(How::TimedOut, "the connection that was left open leads nowhere"),
     }
 }
 

@@ -69,6 +69,8 @@ pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
         Action::UnixPath(_) => unix::paths(topology),
         Action::InheritedTcp(wanted) => escape::inherit(topology, Transport::Tcp, &wanted.target),
         Action::InheritedUdp(wanted) => escape::inherit(topology, Transport::Udp, &wanted.target),
+        Action::EstablishedTcp(wanted) => escape::established(topology, &wanted.target),
+        Action::Vsock(port) => raw::vsock(topology, *port),
         Action::EnterNamespace(target) => escape::enter(topology, target),
         Action::StealSocket(target) => escape::steal(topology, target),
         Action::Proxied(asked) => proxied::fate(asked, topology),

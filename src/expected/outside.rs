@@ -60,6 +60,10 @@ pub(super) fn fate(action: &Action, look: Look, topology: &Topology) -> Sight {
             sweep(topology, host, except)
         }
         (Action::Unshare, Look::Strays) => unshare(topology),
+        (Action::ForeignSockets, Look::Sockets) if bottle.seccomp => {
+            nothing(How::SocketDenied, "the filter on system calls refuses other families")
+        }
+        (Action::ForeignSockets, Look::Sockets) => shows("no filter refuses other families"),
         (Action::Listen, Look::HostListeners) => {
             if bottle.net == topology.host {
                 return shows(format!("the bottle listens in {}", topology.host));

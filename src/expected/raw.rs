@@ -49,6 +49,20 @@ pub(super) fn group(topology: &Topology, target: &Target) -> Fate {
     }
 }
 
+/// A connection over vsock to this machine's own loopback: no net namespace is asked.
+pub(super) fn vsock(topology: &Topology, port: u32) -> Fate {
+    if topology.bottle.seccomp {
+        return denied("the filter on system calls refuses vsock");
+    }
+    match topology.lab.adopted_vsock.filter(|listener| listener.port == port) {
+        Some(listener) => {
+            let way = "vsock knows no net namespaces".into();
+            Fate::Arrives { listener: listener.id, way }
+        }
+        None => Fate::Stays { how: How::Refused, way: "nobody listens there".into() },
+    }
+}
+
 /// By which call a packet socket is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {

@@ -294,3 +294,50 @@ fn depends_on_machine(planned: &Planned) -> bool {
     let Means::Prober { listeners, .. } = &planned.means else { return false };
     listeners.iter().any(|listening| listening.control == REAL)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples::{attempt, contained, leaked, probe, run};
+
+    fn cell(what: &str, expected: Expected) -> Cell {
+        Cell { what: what.to_owned(), expected, depends_on_machine: false }
+    }
+
+    /// Whether the attempts `a` and `b` of one probe agree with `cells`, in which `a` is contained as it was in the run.
+    fn agree(cells: Vec<Cell>) -> Vec<(String, bool)> {
+        let mut tried = probe("x", contained());
+        tried.attempts = vec![attempt("a", contained()), attempt("b", contained())];
+        let table = Table { cells: [("x".to_owned(), cells)].into() };
+        let rows = table.compare(&run(vec![tried])).rows;
+        rows.into_iter().map(|row| (row.what, row.agrees)).collect()
+    }
+
+    fn told(rows: &[(&str, bool)]) -> Vec<(String, bool)> {
+        rows.iter().map(|(what, agrees)| ((*what).to_owned(), *agrees)).collect()
+    }
+
+    #[test]
+    fn what_has_no_expectation_never_agrees() {
+        let contained = || Expected::new(Kind::Contained, "no route");
+        let all = agree(vec![cell("a", contained()), cell("b", contained())]);
+        assert_eq!(all, told(&[("a", true), ("b", true)]));
+        let without_a_cell = agree(vec![cell("a", contained())]);
+        assert_eq!(without_a_cell, told(&[("a", true), ("b", false)]));
+        let unknown = cell("b", Expected::unknown("the simulator does not know this method"));
+        assert_eq!(
+            agree(vec![cell("a", contained()), unknown]),
+            told(&[("a", true), ("b", false)])
+        );
+        assert_eq!(agree(Vec::new()), told(&[("a", false), ("b", false)]));
+    }
+
+    #[test]
+    fn what_was_expected_and_not_tried_does_not_agree_either() {
+        let contained = || Expected::new(Kind::Contained, "no route");
+        let cells = ["a", "b", "c"].map(|what| cell(what, contained()));
+        assert_eq!(agree(cells.into()), told(&[("a", true), ("b", true), ("c", false)]));
+        let leaks = Expected::new(Kind::Leaked, "a route");
+        assert!(!leaks.agrees(Kind::Contained) && leaks.agrees(Kind::of(&leaked())));
+    }
+}

@@ -52,6 +52,10 @@ pub(super) fn control_arrives(topology: &Topology, listening: &Listening) -> boo
         Address::Abstract(name) => {
             listener(&topology.lab, control, |own| *own == UnixName::Abstract(name.clone()))
         }
+        Address::Vsock(port) => {
+            let adopted = topology.lab.adopted_vsock.filter(|_| control == REAL);
+            adopted.filter(|listener| listener.port == *port).map(|listener| listener.id)
+        }
         Address::File { path, .. } => {
             listener(&topology.lab, control, |own| *own == UnixName::Path(path.clone()))
         }

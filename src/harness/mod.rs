@@ -131,3 +131,26 @@ pub(crate) fn unmet_by(probe: &Probe, host: &Host, backend: &str) -> Option<Stri
     };
     lacking(host, backend).or_else(own).or_else(unproven)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gate of the probe `vsock`, on machines that are made up.
+    #[test]
+    fn a_probe_runs_where_its_own_needs_are_met_too() {
+        let catalogue = catalogue().unwrap();
+        let (vsock, other) = (catalogue.get("vsock").unwrap(), catalogue.get("netlink").unwrap());
+        let able = Host::bare().with(Requirement::Linux).with(Requirement::UserNamespaces);
+        let reason =
+            "needs vsock-loopback: the kernel has not loaded it (as root: modprobe vsock_loopback)";
+        assert_eq!(unmet_by(vsock, &able, "namespace").as_deref(), Some(reason));
+        assert_eq!(unmet_by(other, &able, "namespace"), None);
+        let with = able.with(Requirement::VsockLoopback);
+        assert_eq!(unmet_by(vsock, &with, "namespace"), None);
+        // What the backend lacks comes first.
+        let bare = Host::bare().with(Requirement::VsockLoopback);
+        let lacks = unmet_by(vsock, &bare, "namespace").unwrap();
+        assert!(lacks.starts_with("needs user-namespaces"), "{lacks}");
+    }
+}

@@ -13,15 +13,25 @@ use super::{docker, user_namespaces};
 impl Host {
     /// What this machine can run, here and now.
     pub fn detect() -> Self {
-        Detect {
-            root: Path::new("/"),
-            env: &|name| std::env::var_os(name),
-            euid: nix::unistd::geteuid().as_raw(),
-            os: std::env::consts::OS,
-            terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
-            calls: Calls::REAL,
-        }
-        .host()
+        here().host()
+    }
+}
+
+/// Whether this machine's vsock has a loopback (see [`Host::vsock_loopback`]): this alone, without asking for all the rest.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_vsock_loopback() -> bool {
+    here().vsock_loopback()
+}
+
+/// This machine.
+fn here() -> Detect<'static> {
+    Detect {
+        root: Path::new("/"),
+        env: &|name| std::env::var_os(name),
+        euid: nix::unistd::geteuid().as_raw(),
+        os: std::env::consts::OS,
+        terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+        calls: Calls::REAL,
     }
 }
 

@@ -22,6 +22,8 @@ mod requirement;
 mod requirements;
 mod user_namespaces;
 
+#[cfg(target_os = "linux")]
+pub(crate) use detect::has_vsock_loopback;
 pub use detect::{Calls, Detect};
 pub use docker::{Docker, ENGINE, Endpoint, EndpointError, EngineKind};
 pub use doctor::doctor;

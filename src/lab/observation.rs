@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use claude_bottle_protocol::helper::{FIREWALL, LISTENING, STRAYS};
+use claude_bottle_protocol::helper::{FIREWALL, LISTENING, SOCKETS, STRAYS};
 use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 
@@ -25,7 +25,24 @@ pub struct Observation {
     /// Processes in net namespaces that nobody made for them, wherever they are below the lab; none where they could not
     /// be seen.
     pub strays: Option<Vec<String>>,
+    /// The sockets that processes in it hold, as far as they can be seen: the process, and what the kernel calls the protocol.
+    pub held: Vec<(String, String)>,
 }
+
+/// What the kernel calls the protocols of sockets that a net namespace holds, versions for IPv6 left out.
+const HELD_BY_NETS: &[&str] = &[
+    "TCP",
+    "UDP",
+    "UDP-Lite",
+    "UDPLITE",
+    "MPTCP",
+    "PING",
+    "RAW",
+    "UNIX",
+    "UNIX-STREAM",
+    "NETLINK",
+    "PACKET",
+];
 
 /// A bound socket.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -75,6 +92,23 @@ impl Observation {
         (!strays.is_empty()).then(|| strays.join(", "))
     }
 
+    /// Whether a process is seen to hold an internet socket.
+    pub fn holds_ordinary(&self) -> bool {
+        self.held.iter().any(|(_, protocol)| protocol == "UDP")
+    }
+
+    /// Sockets that processes hold and net namespaces do not, in words.
+    pub fn foreign_sockets(&self) -> Option<String> {
+        let is_held = |protocol: &str| {
+            let bare = protocol.strip_suffix("v6").unwrap_or(protocol);
+            HELD_BY_NETS.iter().any(|held| bare.eq_ignore_ascii_case(held))
+        };
+        let foreign = self.held.iter().filter(|(_, protocol)| !is_held(protocol));
+        let foreign: Vec<_> =
+            foreign.map(|(pid, protocol)| format!("process {pid} holds {protocol}")).collect();
+        (!foreign.is_empty()).then(|| foreign.join(", "))
+    }
+
     /// Listening sockets that are there now and were not before, in words.
     pub fn new_listeners_since(&self, before: &Self) -> Option<String> {
         let new = self.listening.iter().filter(|socket| !before.listening.contains(socket));
@@ -98,6 +132,11 @@ impl Observation {
                 .get(FIREWALL)
                 .map(|tables| tables.lines().map(ToOwned::to_owned).collect()),
             strays: files.get(STRAYS).map(|text| text.lines().map(ToOwned::to_owned).collect()),
+            held: text(SOCKETS)
+                .lines()
+                .filter_map(|line| line.split_once(' '))
+                .map(|(pid, protocol)| (pid.to_owned(), protocol.to_owned()))
+                .collect(),
             interfaces,
             routes: text("route").lines().skip(1).filter_map(route).collect(),
             addresses_v6: text("if_inet6").lines().filter_map(address_v6).collect(),
@@ -165,6 +204,7 @@ mod tests {
             ),
             (FIREWALL, "1 filter\n"),
             (STRAYS, "process 5 in net:[7]\n"),
+            (SOCKETS, "3 UDP\n3 TCPv6\n4 UNIX-STREAM\n4 UDPLITEv6\n"),
             ("if_inet6", "00000000000000000000000000000001 01 80 10 80       lo\n"),
             (
                 LISTENING,
@@ -195,6 +235,12 @@ rubbish
         let new = seen.new_tables_since(&unfiltered);
         assert_eq!(new.as_deref(), Some("new tables: 1 filter"));
         assert_eq!(unfiltered.new_tables_since(&seen), None);
+        assert!(seen.holds_ordinary());
+        assert_eq!(seen.foreign_sockets(), None);
+        let vsock = ("5".to_owned(), "AF_VSOCK".to_owned());
+        let foreign = Observation { held: vec![vsock], ..seen.clone() };
+        assert_eq!(foreign.foreign_sockets().as_deref(), Some("process 5 holds AF_VSOCK"));
+        assert!(!foreign.holds_ordinary());
         assert_eq!(Observation::parse(&BTreeMap::new()), Observation::default());
     }
 }

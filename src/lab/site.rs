@@ -72,6 +72,8 @@ pub enum Address {
     Inet(SocketAddr),
     /// At a name in the abstract namespace of Unix sockets, without the leading NUL byte.
     Abstract(String),
+    /// At a port of the machine's vsock loopback (CID 1).
+    Vsock(u32),
     /// At a path in the file system of its control's place.
     File {
         /// The path there.
@@ -86,7 +88,7 @@ impl Address {
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
-            Self::Abstract(_) | Self::File { .. } => None,
+            Self::Abstract(_) | Self::Vsock(_) | Self::File { .. } => None,
         }
     }
 }
@@ -97,6 +99,7 @@ impl fmt::Display for Address {
         match self {
             Self::Inet(address) => address.fmt(f),
             Self::Abstract(name) => write!(f, "@{name}"),
+            Self::Vsock(port) => write!(f, "vsock:1:{port}"),
             Self::File { path, .. } => f.write_str(path),
         }
     }

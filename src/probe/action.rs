@@ -45,6 +45,7 @@ pub(super) fn made(
         | Method::SmuggledRequest => by_gateway(&place, method, to, sites),
         Method::UnixAbstract => abstract_sockets(&place, to, sites),
         Method::UnixPath => path_sockets(place, to, sites),
+        Method::Vsock => vsock_ports(&place, to, sites),
         _ => {
             let targets = sites.targets(to, transport(method))?.into_iter();
             let one = |target: crate::lab::Target| {
@@ -85,6 +86,7 @@ fn transport(method: Method) -> Transport {
             Transport::Packet
         }
         Method::UnixAbstract | Method::UnixPath => Transport::Unix,
+        Method::Vsock => Transport::Vsock,
         _ => Transport::Tcp,
     }
 }
@@ -117,6 +119,7 @@ fn action(method: Method, target: Target, sites: &Sites) -> Action {
         }),
         Method::InheritedTcp => Action::InheritedTcp(inherited(target)),
         Method::InheritedUdp => Action::InheritedUdp(inherited(target)),
+        Method::EstablishedTcp => Action::EstablishedTcp(inherited(target)),
         _ => unreachable!("goes nowhere, as the parser has checked"),
     }
 }
@@ -161,9 +164,20 @@ fn abstract_sockets(place: &str, to: &To, sites: &Sites) -> Result<Vec<Made>, Un
             let what = format!("{place} as @{ABSTRACT_PREFIX}…");
             Some((what, Action::UnixAbstract(name.clone()), vec![listening.clone()]))
         }
-        Address::Inet(_) | Address::File { .. } => None,
+        Address::Inet(_) | Address::File { .. } | Address::Vsock(_) => None,
     };
     Ok(sites.listening(to, Transport::Unix)?.iter().filter_map(one).collect())
+}
+
+/// One attempt for each port of the vsock loopback.
+fn vsock_ports(place: &str, to: &To, sites: &Sites) -> Result<Vec<Made>, Unserved> {
+    let one = |listening: &Listening| match &listening.address {
+        Address::Vsock(port) => {
+            Some((place.to_owned(), Action::Vsock(*port), vec![listening.clone()]))
+        }
+        Address::Inet(_) | Address::Abstract(_) | Address::File { .. } => None,
+    };
+    Ok(sites.listening(to, Transport::Vsock)?.iter().filter_map(one).collect())
 }
 
 /// One attempt for all sockets that may be found in the file system.
@@ -171,7 +185,7 @@ fn path_sockets(place: String, to: &To, sites: &Sites) -> Result<Vec<Made>, Unse
     let here = sites.listening(to, Transport::Unix)?;
     let ours = here.iter().filter_map(|one| match &one.address {
         Address::File { file, .. } => Some(*file),
-        Address::Inet(_) | Address::Abstract(_) => None,
+        Address::Inet(_) | Address::Abstract(_) | Address::Vsock(_) => None,
     });
     let paths = Paths { paths: Vec::new(), ours: ours.collect() };
     Ok(vec![(place, Action::UnixPath(paths), here.to_vec())])
@@ -182,6 +196,7 @@ pub(super) fn control(listening: &Listening) -> Action {
     let address = match &listening.control_dials {
         Address::Inet(address) => *address,
         Address::Abstract(name) => return Action::UnixAbstract(name.clone()),
+        Address::Vsock(port) => return Action::Vsock(*port),
         Address::File { path, file } => {
             return Action::UnixPath(Paths { paths: vec![path.clone()], ours: vec![*file] });
         }
@@ -195,7 +210,7 @@ pub(super) fn control(listening: &Listening) -> Action {
         (Transport::Udp, Service::Echo | Service::Http) => Action::Udp(target),
         (Transport::Icmp, _) => Action::RawIcmp(target),
         (Transport::Packet, _) => Action::Frame(target),
-        (Transport::Tcp | Transport::Unix, _) => Action::Tcp(target),
+        (Transport::Tcp | Transport::Unix | Transport::Vsock, _) => Action::Tcp(target),
     }
 }
 

@@ -136,6 +136,7 @@ fn goes_nowhere(method: Method, sites: &Sites) -> Means {
             }
             Err(unserved) => Means::Skipped(unserved.why),
         },
+        Method::ForeignSockets => outside(Action::ForeignSockets, Look::Sockets),
         Method::Unshare => outside(Action::Unshare, Look::Strays),
         Method::Inbound => outside(Action::Listen, Look::Inbound),
         Method::ListenOnHost => outside(Action::Listen, Look::HostListeners),

@@ -106,6 +106,12 @@ words! {
         InheritedTcp = "inherited-tcp",
         /// Send the nonce from each UDP socket that was left open.
         InheritedUdp = "inherited-udp",
+        /// Send the nonce over each TCP connection that was left open.
+        EstablishedTcp = "established-tcp",
+        /// Connect over vsock, send the nonce, wait for its echo.
+        Vsock = "vsock",
+        /// Make sockets of families that ignore net namespaces; the outside looks whether they are there.
+        ForeignSockets = "foreign-sockets",
         /// Connect over TCP with the nonce in the first packet (`MSG_FASTOPEN`).
         TcpFastOpen = "tcp-fast-open",
         /// Connect over multipath TCP, send the nonce, wait for its echo.
@@ -174,6 +180,7 @@ impl Method {
                 | Self::AddLink
                 | Self::AddFirewallTable
                 | Self::SweepBundle
+                | Self::ForeignSockets
                 | Self::Unshare
                 | Self::Inbound
                 | Self::ListenOnHost
@@ -253,6 +260,8 @@ words! {
         HostSockets = "host-sockets",
         /// Unix sockets of the machine that the launcher runs on. Ports: `abstract`.
         RealSockets = "real-sockets",
+        /// The vsock loopback of the machine that the launcher runs on. Ports: `random`.
+        RealVsock = "real-vsock",
         /// Whatever the bundle's real gateway would get to, spelled as a client spells it to a proxy. Ports: numbers.
         Proxied = "proxied",
     }
@@ -268,6 +277,7 @@ impl Site {
             Self::Resolver => &["dns", "dot", "doh"],
             Self::HostSockets => &["abstract", "path"],
             Self::RealSockets => &["abstract"],
+            Self::RealVsock => &["random"],
             Self::PublishedPort
             | Self::Neighbour
             | Self::Internet
@@ -290,7 +300,8 @@ impl Site {
             | Self::Segment
             | Self::Resolver
             | Self::HostSockets
-            | Self::RealSockets => false,
+            | Self::RealSockets
+            | Self::RealVsock => false,
             Self::PublishedPort
             | Self::Neighbour
             | Self::Internet

@@ -27,6 +27,8 @@ pub enum Look {
     Firewall,
     /// The bundle's table of listeners: none but those that are planned.
     BundleListeners,
+    /// The sockets that the bottle's processes hold: none that a net namespace does not hold.
+    Sockets,
 }
 
 /// Networks at one moment.
@@ -193,6 +195,7 @@ impl Outside {
                     Observation::new_tables_since,
                 )
             }
+            Look::Sockets => sockets(held),
             Look::BundleListeners => compare(
                 "the bundle's table of listeners",
                 (&self.before.bundle, &self.after.bundle),
@@ -212,6 +215,21 @@ fn compare(
         return Seen { control, arrival: Arrival::Nothing, word: None };
     };
     let arrival = match difference(after, before) {
+        Some(saw) => Arrival::Nonce(evidence(witness, saw)),
+        None => Arrival::Nothing,
+    };
+    Seen { control: Control::Reached, arrival, word: None }
+}
+
+/// The attempt holds an ordinary socket as well: who does not see that one sees none.
+fn sockets(held: Option<&Held>) -> Seen {
+    let witness = "the sockets of the bottle's processes, read from outside";
+    let seen = held.and_then(|held| held.scene.bottle.as_ref()).filter(|b| b.holds_ordinary());
+    let Some(seen) = seen else {
+        let control = Control::Failed(format!("{witness}: not even an ordinary one is seen"));
+        return Seen { control, arrival: Arrival::Nothing, word: None };
+    };
+    let arrival = match seen.foreign_sockets() {
         Some(saw) => Arrival::Nonce(evidence(witness, saw)),
         None => Arrival::Nothing,
     };

@@ -89,6 +89,10 @@ const CLOSE: &[(&str, &str)] = &[
         "Give the sandbox a network namespace of its own: abstract sockets belong to it.",
     ),
     (
+        "real-vsock",
+        "Refuse socket(AF_VSOCK) with a filter on system calls: a network namespace does not hold vsock back.",
+    ),
+    (
         "host-sockets",
         "Do not show the sandbox folders of this machine in which sockets lie, such as /tmp and /run.",
     ),

@@ -1,6 +1,7 @@
 //! What encloses a command in the bottle.
 
 use claude_bottle::lab::View;
+use claude_bottle::probe::definition::Site;
 use libtest_mimic::Trial;
 
 use crate::bottle::{exec, launch, sh, soon, text};
@@ -103,6 +104,27 @@ async fn from_outside_there_is_one_wire_with_one_route() {
     soon(arena.teardown()).await.unwrap();
 }
 
+/// A client in the bottle, or one that sends a control, must not happen to have the very port that is dialled: it would take
+/// what is sent there. The stand-in host gives its listeners ports that no client's net namespace gives away.
+#[tokio::main(flavor = "current_thread")]
+async fn no_client_can_have_a_random_port_of_the_stand_in_host() {
+    let arena = launch().await;
+    let script = "cat /proc/sys/net/ipv4/ip_local_port_range";
+    let range = text(&exec(&*arena, sh(script)).await);
+    let range: Vec<u16> = range.split_whitespace().map(|port| port.parse().unwrap()).collect();
+    let [first, last] = range[..] else { panic!("no range: {range:?}") };
+    let random = |site: &Site, port: &str| {
+        port == "random" && [Site::HostLoopback, Site::HostGateway].contains(site)
+    };
+    let sites = arena.lab().sites();
+    let listening = sites.all().filter(|(site, port, ..)| random(site, port));
+    let ports: Vec<u16> = listening.map(|(.., one)| one.address.inet().unwrap().port()).collect();
+    assert!(!ports.is_empty());
+    assert!(ports.iter().all(|port| !(first..=last).contains(port)), "{ports:?} in {range:?}");
+    assert!(ports.iter().all(|port| *port == ports[0]), "TCP and UDP have the same one: {ports:?}");
+    soon(arena.teardown()).await.unwrap();
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         a_command_has_no_privilege_and_gets_none,
@@ -110,5 +132,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         only_what_is_meant_to_can_be_written_to,
         nothing_of_the_host_is_seen,
         from_outside_there_is_one_wire_with_one_route,
+        no_client_can_have_a_random_port_of_the_stand_in_host,
     ]
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::Weakness;
 use crate::prober::SocketFile;
-use crate::witness::{Listener, Transport, UnixListener};
+use crate::witness::{Listener, Transport, UnixListener, VsockListener};
 
 /// The longest message in bytes: below the kernel's default `net.core.wmem_default` of 212,992.
 pub const MAX_MESSAGE: usize = 160 * 1024;
@@ -29,6 +29,10 @@ pub const FIREWALL: &str = "firewall";
 
 /// Another one: listening TCP and unconnected UDP sockets, a line each, such as `tcp 127.0.0.1:9099`.
 pub const LISTENING: &str = "listening";
+
+/// Another one: the sockets that processes in this net namespace hold, a line each, such as `7 UDP`: the process, and what the
+/// kernel calls the protocol. Only of processes below the helper.
+pub const SOCKETS: &str = "sockets";
 
 /// Net namespaces, the wires between them, and the listeners in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +52,9 @@ pub struct Lab {
     /// Unix sockets that the launcher has opened in its own net namespace: their descriptors follow those of
     /// [`Lab::adopted`], in this order.
     pub adopted_sockets: Vec<UnixListener>,
+    /// A vsock listener that the launcher has opened on this machine's own loopback: its descriptor follows those.
+    #[serde(default)]
+    pub adopted_vsock: Option<VsockListener>,
     /// A folder that exists, over which the helper mounts an empty file system in memory before it opens the
     /// [`Lab::sockets`] with paths there. It does so in its own mount namespace: the host sees nothing of it, and it is
     /// gone with the helper.
@@ -175,7 +182,7 @@ pub struct Bottle {
     /// The resolvers in its `/etc/resolv.conf`; none, but under a breach.
     #[serde(default)]
     pub nameservers: Vec<IpAddr>,
-    /// Sockets that its commands inherit, unbound; none, but under a breach.
+    /// Sockets that its commands inherit; none, but under a breach.
     #[serde(default)]
     pub left_open: Vec<LeftOpen>,
 }
@@ -188,6 +195,9 @@ pub struct LeftOpen {
     pub net: String,
     /// TCP or UDP, over IPv4.
     pub transport: Transport,
+    /// Whom it was connected to before the bottle's walls were up; none: it is unbound and unconnected.
+    #[serde(default)]
+    pub connected: Option<SocketAddr>,
 }
 
 /// A resolver that hands every query on to another one.

@@ -94,6 +94,12 @@ pub enum Action {
     InheritedTcp(Inherited),
     /// Send the nonce from each UDP socket that the prober has inherited.
     InheritedUdp(Inherited),
+    /// Send the nonce over each TCP connection to the target that the prober has inherited, and open none.
+    EstablishedTcp(Inherited),
+    /// Connect over vsock to this port of the machine's own loopback (CID 1), send the nonce, read the answer.
+    Vsock(u32),
+    /// Make a socket of every family that ignores net namespaces, beside an ordinary one, and keep them until released.
+    ForeignSockets,
     /// Listen on TCP and UDP, on one port of every address, until released; answer each nonce that comes with itself.
     Listen,
     /// Connect to every TCP port of one address, and send the nonce where that succeeds.

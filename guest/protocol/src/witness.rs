@@ -19,6 +19,8 @@ pub enum Transport {
     Udp,
     /// A Unix stream socket: a [`UnixListener`], never a [`Listener`].
     Unix,
+    /// A vsock stream socket: a [`VsockListener`], never a [`Listener`].
+    Vsock,
     /// A raw socket that sees ICMP echo requests. Its listener's port is 0.
     Icmp,
     /// A packet socket on every interface of its net namespace. Its listener's port is the ethertype.
@@ -31,6 +33,7 @@ impl std::fmt::Display for Transport {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Unix => "unix",
+            Self::Vsock => "vsock",
             Self::Icmp => "icmp",
             Self::Packet => "packet",
         })
@@ -99,6 +102,16 @@ pub struct UnixListener {
     pub id: u32,
     /// What it is bound to.
     pub name: UnixName,
+}
+
+/// A vsock stream socket on the machine's own loopback (CID 1, `vsock(7)`), for the witness to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VsockListener {
+    /// Unique in the lab, among the [`Listener`]s too.
+    pub id: u32,
+    /// Its port.
+    pub port: u32,
 }
 
 /// What a witness outside any lab is asked to open, in the net namespace that it is started in: the first line of its

@@ -63,7 +63,9 @@ struct Site<'a> {
 /// net namespace made.
 pub(crate) fn make(lab: &Lab, adopted: Vec<OwnedFd>) -> Result<Standing, Failure> {
     // A limit on open files makes the kernel leave some out.
-    let (wanted, came) = (lab.adopted.len() + lab.adopted_sockets.len(), adopted.len());
+    let vsock = lab.adopted_vsock.iter();
+    let wanted = lab.adopted.len() + lab.adopted_sockets.len() + vsock.len();
+    let came = adopted.len();
     if wanted != came {
         return Err(Failure::new(format!("take over {wanted} listeners: {came} descriptors came")));
     }
@@ -72,8 +74,11 @@ pub(crate) fn make(lab: &Lab, adopted: Vec<OwnedFd>) -> Result<Standing, Failure
     for (listener, descriptor) in lab.adopted.iter().zip(adopted.by_ref()) {
         listeners.add(listener.id, Socket::adopt(listener, descriptor)?)?;
     }
-    for (listener, descriptor) in lab.adopted_sockets.iter().zip(adopted) {
+    for (listener, descriptor) in lab.adopted_sockets.iter().zip(adopted.by_ref()) {
         listeners.add(listener.id, Socket::adopt_unix(listener, descriptor)?)?;
+    }
+    for (listener, descriptor) in vsock.zip(adopted) {
+        listeners.add(listener.id, Socket::adopt_vsock(descriptor)?)?;
     }
     if let Some(folder) = &lab.folder {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -174,6 +179,9 @@ impl<'a> Site<'a> {
             // The host's own choice is inherited otherwise, and would decide what a breach shows.
             ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"),
+            // Whoever is sent a redirect is told of no error for a while (`ip_rt_send_redirect` takes the tokens of `ip_error`).
+            ("ipv4/conf/all/send_redirects", "0"),
+            ("ipv4/conf/default/send_redirects", "0"),
             // Every refused datagram is answered, however many there are.
             ("ipv4/icmp_ratelimit", "0"),
             ("ipv6/icmp/ratelimit", "0"),

@@ -12,8 +12,10 @@
 mod bottle;
 mod cgroups;
 mod gateway;
+mod held;
 mod identity;
 mod lab;
+mod left_open;
 mod listening;
 mod program;
 mod seccomp;

@@ -11,22 +11,22 @@ use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use claude_bottle_protocol::helper::{
-    FIREWALL, Forwarder, LISTENING, Lab, MAX_MESSAGE, Process, REAL, Reply, Request, STRAYS,
+    FIREWALL, Forwarder, LISTENING, Lab, MAX_MESSAGE, Process, REAL, Reply, Request, SOCKETS,
+    STRAYS,
 };
-use claude_bottle_protocol::witness::Transport;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socket, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::lab::{self, Made};
-use super::{bottle, control, gateway, listening, program};
+use super::{bottle, control, gateway, held, left_open, listening, program};
 use crate::failure::{Doing as _, Failure};
 use crate::forwarder::Sockets;
 use crate::nftables;
@@ -201,12 +201,12 @@ impl Server {
                 let net = self.net(&walls.net)?;
                 let left_open = walls.left_open.iter();
                 let left_open = left_open
-                    .map(|left| Ok((self.net(&left.net)?, left.transport)))
+                    .map(|left| Ok((self.net(&left.net)?, left.clone())))
                     .collect::<Result<Vec<_>, Failure>>()?;
                 let own_processes = walls.own_processes;
                 let first = move || {
                     let left = left_open.len();
-                    let entered = leave_open(&left_open)
+                    let entered = left_open::sockets(&left_open)
                         .and_then(|sockets| enter(net.as_ref()).map(|()| sockets))
                         .and_then(|sockets| keep_these(streams, sockets))
                         // They are the commands', by number.
@@ -314,6 +314,7 @@ impl Server {
             }
             let mut files = observed();
             files.insert(STRAYS.into(), strays(&known));
+            files.extend(net_inode("self").map(|net| (SOCKETS.into(), held::lines(net))));
             tell(control, &Reply::Observed { net: name, files })
         })
         .doing(|| "fork".into())?;
@@ -363,7 +364,7 @@ fn strays(known: &[u64]) -> String {
     lines
 }
 
-fn net_inode(process: &str) -> Option<u64> {
+pub(super) fn net_inode(process: &str) -> Option<u64> {
     use std::os::linux::fs::MetadataExt as _;
     std::fs::metadata(format!("/proc/{process}/ns/net")).ok().map(|net| net.st_ino())
 }
@@ -398,22 +399,6 @@ fn keep_only(streams: [OwnedFd; 3]) -> Result<(), Failure> {
 /// As [`keep_only`], and `kept` from descriptor 3 on, for this process and the programs that it starts.
 fn keep_these(streams: [OwnedFd; 3], kept: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
     descriptors::keep_only(streams, kept).doing(|| "close all other descriptors".into())
-}
-
-/// Sockets as they come from their net namespaces, unbound and unconnected.
-fn leave_open(wanted: &[(Option<OwnedFd>, Transport)]) -> Result<Vec<OwnedFd>, Failure> {
-    let mut left = Vec::new();
-    for (net, transport) in wanted {
-        enter(net.as_ref())?;
-        let kind = match transport {
-            Transport::Udp => SockType::Datagram,
-            Transport::Tcp => SockType::Stream,
-            other => return Err(Failure::new(format!("leave a socket for {other} open"))),
-        };
-        let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None);
-        left.push(socket.doing(|| "make a socket to leave open".into())?);
-    }
-    Ok(left)
 }
 
 fn run_role(entered: Result<(), Failure>, role: impl FnOnce() -> ExitCode) -> ExitCode {

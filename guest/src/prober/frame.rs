@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{LinkAddr, MsgFlags, recv, sendto};
 
-use super::{Means, dial};
+use super::{Means, STACK, dial};
 use crate::sys::{interface, socket, uring};
 
 /// The ethertype of ARP (RFC 826).
@@ -123,10 +123,14 @@ fn broadcast(
         let one = sendto(socket.as_raw_fd(), &frame(source), &link, MsgFlags::MSG_DONTWAIT);
         sent = sent.or(one);
     }
-    match sent {
+    let word = match sent {
         Ok(_) => answer(&socket, nonce, until),
         Err(errno) => dial::errno_word(errno),
-    }
+    };
+    // The kernel closes a packet socket only when every processor has passed a quiet state (`packet_release`): some 20 ms, for
+    // which nobody needs to wait. Without a thread it takes as long as it takes.
+    let _ = std::thread::Builder::new().stack_size(STACK).spawn(move || drop(socket));
+    word
 }
 
 fn answer(socket: &OwnedFd, nonce: &Nonce, until: Instant) -> Word {

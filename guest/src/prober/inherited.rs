@@ -32,24 +32,23 @@ pub(super) fn attempt(
     let Ok(ip) = wanted.target.host.parse::<IpAddr>() else { return Word::new(How::NotResolved) };
     let address = SocketAddr::new(ip, wanted.target.port);
     let mut told = None;
-    let mut unused = 0;
+    let mut unused: usize = 0;
     for socket in means.inherited.iter() {
         match standing(socket, address) {
             // The attempt of the other kind uses it.
-            Standing::Usable(found) if found != kind => {}
-            Standing::Usable(_) if is_ours(socket, wanted) => {
+            Standing::Unconnected(found) | Standing::There(found) if found != kind => {}
+            Standing::Unconnected(_) | Standing::There(_) if is_ours(socket, wanted) => {
                 let word = Word { dialled: Some(ip), ..one(socket, address, nonce, until) };
                 if word.how == How::Answered {
                     return word;
                 }
                 told = Some(word);
             }
-            Standing::Usable(_) | Standing::Unknown => unused += 1,
+            _ => unused += 1,
         }
     }
     if unused > 0 {
-        let detail = format!("{unused} sockets left open lead to where nobody knows: not used");
-        return Word { detail: Some(detail), ..Word::new(How::Fused) };
+        return not_used(unused);
     }
     told.unwrap_or_else(|| {
         let detail = Some("no such socket was left open".into());
@@ -57,15 +56,23 @@ pub(super) fn attempt(
     })
 }
 
+/// Somebody's sockets.
+pub(super) fn not_used(count: usize) -> Word {
+    let detail = format!("{count} sockets left open lead to where nobody knows: not used");
+    Word { detail: Some(detail), ..Word::new(How::Fused) }
+}
+
 /// What can be done with an inherited socket.
-enum Standing {
-    /// It is unconnected, or connected to the very address.
-    Usable(SockType),
+pub(super) enum Standing {
+    /// It is connected to nobody.
+    Unconnected(SockType),
+    /// It is connected to the very address.
+    There(SockType),
     /// It is of another family, listens, or is connected to somebody else.
     Unknown,
 }
 
-fn standing(socket: &OwnedFd, address: SocketAddr) -> Standing {
+pub(super) fn standing(socket: &OwnedFd, address: SocketAddr) -> Standing {
     let family =
         getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok().and_then(|own| own.family());
     let wanted = match address {
@@ -74,19 +81,22 @@ fn standing(socket: &OwnedFd, address: SocketAddr) -> Standing {
     };
     let listens = getsockopt(socket, sockopt::AcceptConn).unwrap_or(true);
     let peer = getpeername::<SockaddrStorage>(socket.as_raw_fd());
-    let elsewhere = peer.is_ok_and(|peer| peer != SockaddrStorage::from(address));
     match getsockopt(socket, sockopt::SockType) {
-        Ok(kind) if family == Some(wanted) && !listens && !elsewhere => Standing::Usable(kind),
+        Ok(kind) if family == Some(wanted) && !listens => match peer {
+            Err(_) => Standing::Unconnected(kind),
+            Ok(peer) if peer == SockaddrStorage::from(address) => Standing::There(kind),
+            Ok(_) => Standing::Unknown,
+        },
         _ => Standing::Unknown,
     }
 }
 
 /// Whether the socket is in a net namespace of the lab.
-fn is_ours(socket: &OwnedFd, wanted: &Inherited) -> bool {
+pub(super) fn is_ours(socket: &OwnedFd, wanted: &Inherited) -> bool {
     namespace::cookie(socket.as_fd()).is_ok_and(|cookie| wanted.namespaces.contains(&cookie))
 }
 
-fn one(socket: &OwnedFd, address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
+pub(super) fn one(socket: &OwnedFd, address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
     let word = deliver(socket, address, nonce, until);
     Word { local: dial::local(socket), ..word.unwrap_or_else(dial::errno_word) }
 }
@@ -112,6 +122,11 @@ fn deliver(
         }
         Err(errno) => return Err(errno),
     }
+    exchange(socket, nonce, until)
+}
+
+/// Sends the nonce over a connected socket of any family, which does not block, and waits for it to come back.
+pub(super) fn exchange(socket: &OwnedFd, nonce: &Nonce, until: Instant) -> Result<Word, Errno> {
     send(socket.as_raw_fd(), format!("{nonce}\n").as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
     let mut answer = Vec::new();
     let mut buffer = [0; 512];
@@ -139,7 +154,8 @@ mod tests {
     use super::*;
 
     fn is_usable(socket: impl Into<OwnedFd>, address: &str) -> bool {
-        matches!(standing(&socket.into(), address.parse().unwrap()), Standing::Usable(_))
+        let standing = standing(&socket.into(), address.parse().unwrap());
+        !matches!(standing, Standing::Unknown)
     }
 
     #[test]

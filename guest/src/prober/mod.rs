@@ -1,4 +1,5 @@
-//! The prober: makes every attempt of a batch at the same time, one thread each, and tells how each ended.
+//! The prober: makes every attempt of a batch at the same time, and tells how each ended. One that waits for an answer has a
+//! thread to itself.
 //!
 //! Threads rather than one poll loop, since a guest's network may ignore `O_NONBLOCK`: an attempt that does not
 //! come back in time is given up, and the others are not held up by it.
@@ -6,7 +7,9 @@
 mod address;
 mod dial;
 pub(crate) mod escape;
+mod established;
 mod fast_open;
+mod foreign;
 mod frame;
 mod fuse;
 mod hold;
@@ -25,12 +28,13 @@ mod tcp;
 mod udp;
 mod udp_unconnected;
 mod unix;
+mod vsock;
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use claude_bottle_protocol::prober::{Action, Attempt, Batch, How, Line, Word};
@@ -45,6 +49,10 @@ use crate::sys::descriptors;
 const LONGEST_BATCH: u64 = 16 * 1024 * 1024;
 /// How many attempts run at the same time; further ones wait for one to end.
 const AT_ONCE: usize = 384;
+/// With how many threads the prober begins.
+const AT_FIRST: usize = 8;
+/// After which time without any result it takes more.
+const STANDSTILL: Duration = Duration::from_millis(1);
 /// A thread's stack in bytes.
 const STACK: usize = 64 * 1024;
 /// How much longer than its patience an attempt may block before it is given up.
@@ -137,55 +145,93 @@ fn make(batch: Batch, inherited: Vec<OwnedFd>) -> io::Result<()> {
     let until = Instant::now() + (longest + GRACE).saturating_mul(rounds.max(1));
 
     let (sender, receiver) = mpsc::channel();
-    start(batch.attempts, &means, &sender)?;
-    drop(sender);
-    let attempts = collect(&mut out, &receiver, &mut pending, until)?;
+    let mut crew = Crew::start(batch.attempts, means, sender)?;
+    let attempts = collect(&mut out, &receiver, &mut crew, &mut pending, until)?;
     say(&mut out, &Line::Bye { attempts })?;
     out.flush()
 }
 
-/// Starts as many threads as are of use; each takes attempts off the queue until it is empty.
-fn start(attempts: Vec<Attempt>, means: &Means, sender: &Sender<Told>) -> io::Result<()> {
-    let threads = attempts.len().min(AT_ONCE);
-    let queue: Queue = Arc::new(Mutex::new(attempts.into_iter()));
-    for started in 0..threads {
-        let (queue, means, sender) = (Arc::clone(&queue), means.clone(), sender.clone());
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
-            while let Some(attempt) = take(&queue) {
-                let begun = Instant::now();
-                let ready = Ready { id: attempt.id, sender: &sender };
-                let word = attempt_one(&attempt, &ready, &means);
-                let done = Done { id: attempt.id, word, took: begun.elapsed() };
-                if sender.send(Told::Done(done)).is_err() {
-                    return;
-                }
-            }
-        });
-        match thread {
-            Ok(_) => {}
-            // A limit on threads: those that there are do the work.
-            Err(_) if started > 0 => break,
-            Err(error) => return Err(error),
-        }
+/// The threads that make the attempts: each takes them off the queue until it is empty.
+///
+/// Most attempts end at once, and a thread each would cost more than they do. So there are a few at first, and twice as
+/// many whenever nothing has ended for a while: those that there are wait for an answer then.
+struct Crew {
+    queue: Queue,
+    means: Means,
+    /// Gone once there is nothing left to start: that all threads have ended is known then.
+    sender: Option<Sender<Told>>,
+    threads: usize,
+    most: usize,
+}
+
+impl Crew {
+    fn start(attempts: Vec<Attempt>, means: Means, sender: Sender<Told>) -> io::Result<Self> {
+        let most = attempts.len().min(AT_ONCE);
+        let queue: Queue = Arc::new(Mutex::new(attempts.into_iter()));
+        let mut crew = Self { queue, means, sender: Some(sender), threads: 0, most };
+        crew.grow()?;
+        Ok(crew)
     }
-    Ok(())
+
+    /// Whether more threads would be of use.
+    fn may_grow(&mut self) -> bool {
+        let left = self.queue.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if left == 0 || self.threads >= self.most {
+            self.sender = None;
+        }
+        self.sender.is_some()
+    }
+
+    fn grow(&mut self) -> io::Result<()> {
+        let wanted = self.most.min((2 * self.threads).max(AT_FIRST));
+        while let Some(sender) = self.sender.clone().filter(|_| self.threads < wanted) {
+            let (queue, means) = (Arc::clone(&self.queue), self.means.clone());
+            let work = move || {
+                while let Some(attempt) = take(&queue) {
+                    let begun = Instant::now();
+                    let ready = Ready { id: attempt.id, sender: &sender };
+                    let word = attempt_one(&attempt, &ready, &means);
+                    let done = Done { id: attempt.id, word, took: begun.elapsed() };
+                    if sender.send(Told::Done(done)).is_err() {
+                        return;
+                    }
+                }
+            };
+            match std::thread::Builder::new().stack_size(STACK).spawn(work) {
+                Ok(_) => self.threads += 1,
+                // A limit on threads: those that there are do the work.
+                Err(_) if self.threads > 0 => self.most = self.threads,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn take(queue: &Queue) -> Option<Attempt> {
-    queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next()
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
 /// Writes results as they come; what has not come by `until` is given up.
 fn collect(
     out: &mut impl io::Write,
     receiver: &Receiver<Told>,
+    crew: &mut Crew,
     pending: &mut Vec<(u32, Duration)>,
     until: Instant,
 ) -> io::Result<u32> {
     let mut attempts = 0;
     while !pending.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
-        let Ok(told) = receiver.recv_timeout(left) else { break };
+        let patience = if crew.may_grow() { left.min(STANDSTILL) } else { left };
+        let told = match receiver.recv_timeout(patience) {
+            Ok(told) => told,
+            Err(RecvTimeoutError::Timeout) if patience < left => {
+                crew.grow()?;
+                continue;
+            }
+            Err(_) => break,
+        };
         // All that is there goes out in one write.
         for told in std::iter::once(told).chain(receiver.try_iter()) {
             match told {
@@ -255,6 +301,11 @@ fn attempt_one(attempt: &Attempt, ready: &Ready<'_>, means: &Means) -> Word {
         Action::InheritedUdp(wanted) => {
             inherited::attempt(wanted, Datagram, &attempt.nonce, until, means)
         }
+        Action::EstablishedTcp(wanted) => {
+            established::attempt(wanted, &attempt.nonce, until, means)
+        }
+        Action::Vsock(port) => vsock::attempt(*port, &attempt.nonce, until, means),
+        Action::ForeignSockets => foreign::attempt(ready, until, &means.release),
         Action::Listen => listen::attempt(ready, until, &means.release),
         Action::Sweep(ports) => sweep::attempt(ports, &attempt.nonce, until, means),
         Action::Reconfigure(_) if !means.guard.permits_changes() => Word::new(How::Fused),

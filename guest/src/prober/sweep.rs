@@ -34,12 +34,22 @@ struct Tally {
 
 pub(super) fn attempt(sweep: &Sweep, nonce: &Nonce, until: Instant, means: &Means) -> Word {
     let target = Target { host: sweep.host.clone(), port: 1 };
-    dial::each_address(&target, means, |address| one(address, sweep, nonce, until))
+    dial::each_address(&target, means, |address| one(address, ports(sweep), nonce, until))
 }
 
-fn one(address: SocketAddr, sweep: &Sweep, nonce: &Nonce, until: Instant) -> Word {
-    let except: BTreeSet<u16> = sweep.except.iter().copied().collect();
-    let mut ports = (1..=u16::MAX).filter(|port| !except.contains(port)).peekable();
+/// All there are, but those that are left out.
+fn ports(Sweep { except, .. }: &Sweep) -> impl Iterator<Item = u16> + use<> {
+    let except: BTreeSet<u16> = except.iter().copied().collect();
+    (1..=u16::MAX).filter(move |port| !except.contains(port))
+}
+
+fn one(
+    address: SocketAddr,
+    ports: impl Iterator<Item = u16>,
+    nonce: &Nonce,
+    until: Instant,
+) -> Word {
+    let mut ports = ports.peekable();
     let mut pending: Vec<(u16, OwnedFd)> = Vec::new();
     let mut tally = Tally::default();
     loop {
@@ -149,28 +159,37 @@ mod tests {
     }
 
     #[test]
-    fn an_open_port_gets_the_nonce_unless_it_is_planned() {
+    fn an_open_port_gets_the_nonce() {
         let bound = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (listener, closed) = (bound(), bound());
         let address = listener.local_addr().unwrap();
         let ports = [address.port(), closed.local_addr().unwrap().port()];
         drop(closed);
         // What else listens on this machine is none of our business.
-        let mut except: Vec<u16> = (1..=u16::MAX).filter(|port| !ports.contains(port)).collect();
-        let swept = |except: &[u16], until| {
-            let sweep = Sweep { host: String::new(), except: except.to_vec() };
-            one(address, &sweep, &Nonce::from_bits(7), until)
+        let swept = |ports: &[u16]| {
+            let until = Instant::now() + Duration::from_secs(60);
+            one(address, ports.iter().copied(), &Nonce::from_bits(7), until)
         };
-        let until = Instant::now() + Duration::from_secs(60);
-        let word = swept(&except, until);
+        let word = swept(&ports);
         let detail = format!("1 ports are open: {}", address.port());
         assert_eq!((word.how, word.detail), (How::Connected, Some(detail)));
         let mut got = String::new();
         listener.accept().unwrap().0.read_to_string(&mut got).unwrap();
         assert_eq!(got.trim_end(), Nonce::from_bits(7).as_str());
 
-        except.push(address.port());
-        let word = swept(&except, until);
+        let word = swept(&ports[1..]);
         assert_eq!((word.how, word.detail.as_deref()), (How::Refused, Some("1 ports refused")));
+    }
+
+    #[test]
+    fn every_port_is_swept_but_those_that_are_left_out() {
+        let swept = |except: &[u16]| {
+            ports(&Sweep { host: String::new(), except: except.to_vec() }).collect::<Vec<_>>()
+        };
+        let all = swept(&[]);
+        assert_eq!((all.len(), all[0], all[65_534]), (65_535, 1, 65_535));
+        let some = swept(&[8888, 1, 65_535, 1]);
+        assert_eq!((some.len(), some[0], some.last()), (65_532, 2, Some(&65_534)));
+        assert!(!some.contains(&8888));
     }
 }

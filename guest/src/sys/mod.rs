@@ -18,3 +18,4 @@ pub(crate) mod reap;
 pub(crate) mod socket;
 pub(crate) mod terminal;
 pub(crate) mod uring;
+pub(crate) mod xattr;

@@ -1,5 +1,6 @@
 //! What arrives at a witness: a connection's bytes, a datagram.
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
@@ -24,6 +25,8 @@ pub(crate) trait Stream: Read + Write + AsFd {}
 
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
+/// A socket for which the standard library has no type of its own.
+impl Stream for File {}
 
 /// An accepted connection, which never blocks.
 pub(crate) struct Connection {

@@ -8,6 +8,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use claude_bottle_protocol::witness::{
     Listener, Service, Transport, UnixListener as Wanted, UnixName,
 };
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::sockopt::{
     Ipv4PacketInfo, Ipv6RecvPacketInfo, Ipv6V6Only, RcvBuf, ReuseAddr,
 };
@@ -31,6 +32,8 @@ pub(crate) enum Socket {
     Udp(UdpSocket, Service),
     /// Accepts connections over a Unix socket.
     Unix(UnixListener),
+    /// Accepts connections over vsock.
+    Vsock(OwnedFd),
     /// Sees what has no port.
     Raw(Raw),
 }
@@ -91,6 +94,13 @@ impl Socket {
         Ok(Self::Unix(listener))
     }
 
+    /// Takes over a vsock listener that was opened elsewhere.
+    pub(crate) fn adopt_vsock(listener: OwnedFd) -> Result<Self, Failure> {
+        let what = || "take over a vsock listener".to_owned();
+        fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(what)?;
+        Ok(Self::Vsock(listener))
+    }
+
     /// Answers must leave from the address that the datagram was sent to, hence the packet information.
     fn prepare_udp(fd: &OwnedFd, address: SocketAddr) -> nix::Result<()> {
         // The kernel's own limit (`net.core.rmem_max`) may give less; losses are counted in any case.
@@ -133,7 +143,7 @@ impl Socket {
         match self {
             Self::Tcp(listener, _) => listener.local_addr().map(Some),
             Self::Udp(socket, _) => socket.local_addr().map(Some),
-            Self::Unix(_) => Ok(None),
+            Self::Unix(_) | Self::Vsock(_) => Ok(None),
             Self::Raw(socket) => Ok(Some(socket.address())),
         }
         .doing(|| "read a listener's address".into())
@@ -148,7 +158,9 @@ fn is_udp(wanted: &Listener) -> Result<bool, Failure> {
         Transport::Icmp | Transport::Packet => {
             Err(Failure::new("take over a raw socket: only TCP and UDP are opened elsewhere"))
         }
-        Transport::Unix => Err(Failure::new("listen on a Unix socket at an internet address")),
+        Transport::Unix | Transport::Vsock => {
+            Err(Failure::new("listen on a socket of another family at an internet address"))
+        }
     }
 }
 
@@ -158,6 +170,7 @@ impl AsFd for Socket {
             Self::Tcp(listener, _) => listener.as_fd(),
             Self::Udp(socket, _) => socket.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
+            Self::Vsock(listener) => listener.as_fd(),
             Self::Raw(socket) => socket.as_fd(),
         }
     }

@@ -10,9 +10,10 @@ pub(crate) mod raw;
 mod resolver;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -25,7 +26,7 @@ pub(crate) use self::alone::alone;
 use self::connection::{Connection, Stream};
 use self::listener::Socket;
 use self::resolver::Resolver;
-use crate::sys::drops;
+use crate::sys::{drops, socket};
 
 /// The most connections that are open at once; one more is closed unread and counted as lost.
 const MOST_CONNECTIONS: usize = 4096;
@@ -46,7 +47,8 @@ struct Witness {
     resolver: Resolver,
     /// How often each nonce came to a datagram listener.
     heard: BTreeMap<(u32, Nonce), u32>,
-    out: io::Stdout,
+    /// Flushed once per turn: each line of its own would wake the launcher.
+    out: BufWriter<io::Stdout>,
 }
 
 /// Serves `sockets` until standard input ends. Orders come in there, events go to standard output.
@@ -59,7 +61,7 @@ pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
         turned_away: BTreeMap::new(),
         resolver: Resolver::default(),
         heard: BTreeMap::new(),
-        out: io::stdout(),
+        out: BufWriter::new(io::stdout()),
     };
     match witness.run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +78,7 @@ impl Witness {
             let Some(address) = socket.address().map_err(io::Error::other)? else { continue };
             report(&mut self.out, &Event::Listening { listener: *id, address })?;
         }
+        self.out.flush()?;
         let mut orders = Vec::new();
         loop {
             let turn = self.turn(PollTimeout::NONE)?;
@@ -119,6 +122,7 @@ impl Witness {
                 self.hear(id)?;
             }
         }
+        self.out.flush()?;
         Ok(Turn { order, any: ready[1..].contains(&true) })
     }
 
@@ -131,7 +135,8 @@ impl Witness {
             let drops = drops::of(socket.as_fd())? + turned_away;
             lost.push(Lost { listener: *listener, drops });
         }
-        report(&mut self.out, &Event::Drained { lost })
+        report(&mut self.out, &Event::Drained { lost })?;
+        self.out.flush()
     }
 
     fn arrivals(&mut self, index: usize) -> io::Result<()> {
@@ -150,6 +155,13 @@ impl Witness {
             }
             Socket::Unix(listener) => {
                 let (id, accepted) = (*id, accept_all_unix(listener));
+                for stream in accepted {
+                    self.accepted(id, Service::Echo, stream, None)?;
+                }
+                Ok(())
+            }
+            Socket::Vsock(listener) => {
+                let (id, accepted) = (*id, accept_all_vsock(listener));
                 for stream in accepted {
                     self.accepted(id, Service::Echo, stream, None)?;
                 }
@@ -270,11 +282,16 @@ fn accept_all_unix(listener: &UnixListener) -> Vec<Box<dyn Stream>> {
         .collect()
 }
 
-fn report(out: &mut io::Stdout, event: &Event) -> io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
-    line.push(b'\n');
-    out.write_all(&line)?;
-    out.flush()
+/// Who a vsock client is, is a number of a virtual machine, and always our own.
+fn accept_all_vsock(listener: &OwnedFd) -> Vec<Box<dyn Stream>> {
+    std::iter::from_fn(|| socket::accept(listener.as_fd()).ok())
+        .map(|stream| Box::new(File::from(stream)) as Box<dyn Stream>)
+        .collect()
+}
+
+fn report(out: &mut impl io::Write, event: &Event) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, event)?;
+    out.write_all(b"\n")
 }
 
 fn micros(since: Instant) -> u64 {

@@ -161,7 +161,7 @@ fn open(transport: Transport, address: SocketAddr) -> io::Result<(OwnedFd, Socke
             Ok((socket.into(), address))
         }
         // Raw sockets are for the lab's own net namespaces alone, and Unix ones have no such address.
-        Transport::Icmp | Transport::Packet | Transport::Unix => {
+        Transport::Icmp | Transport::Packet | Transport::Unix | Transport::Vsock => {
             Err(io::ErrorKind::Unsupported.into())
         }
     }

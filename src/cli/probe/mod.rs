@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// The filters are whole names.
     #[arg(long)]
     exact: bool,
-    /// Only probes with this tag; `-TAG` leaves those with it out. Can be repeated.
+    /// Only probes with this tag; `-TAG` leaves those with it out: `--tag=-slow`. Can be repeated.
     #[arg(long, value_name = "TAG", allow_hyphen_values = true)]
     tag: Vec<String>,
     /// The backend that makes the bottle. Can be repeated.

@@ -74,6 +74,7 @@ impl Elsewhere {
         }
         world.sockets.move_to(FOLDER);
         world.sockets.leave_real(NOT_REAL);
+        world.vsock.leave(NOT_REAL);
         world.lab.sockets = world.sockets.placed();
         world.lab.folder = Some(FOLDER.into());
         Self(world)

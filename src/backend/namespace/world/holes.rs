@@ -14,6 +14,9 @@ use crate::probe::definition::Site;
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
 
+/// The port of HTTPS (RFC 9110 §4.2.2).
+const HTTPS_PORT: u16 = 443;
+
 /// The breaches that this backend can make.
 pub(in super::super) const ALL: &[Breach] = &[
     Breach::NoBundleRoute,
@@ -40,6 +43,8 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::NeighbourOnSameSegment,
     Breach::StrayBundlePort,
     Breach::PublishedPort,
+    Breach::FlowBeforeFence,
+    Breach::SeccompOff,
     Breach::GatewayAllowAll,
     Breach::GatewayAnyPort,
     Breach::GatewayApexMatchesAll,
@@ -85,9 +90,15 @@ pub(super) fn make(world: &mut World, breach: Breach) {
             world.bottle.env.insert("DBUS_SESSION_BUS_ADDRESS".into(), address.into());
         }
         Breach::DescriptorLeftOpen => {
-            let left = |transport| LeftOpen { net: net::HOST.into(), transport };
+            let left = |transport| LeftOpen { net: net::HOST.into(), transport, connected: None };
             world.bottle.left_open = [Transport::Tcp, Transport::Udp].map(left).into();
         }
+        Breach::FlowBeforeFence => {
+            let (net, transport) = (net::HOST.into(), Transport::Tcp);
+            let connected = Some((map::INTERNET[0], HTTPS_PORT).into());
+            world.bottle.left_open.push(LeftOpen { net, transport, connected });
+        }
+        Breach::SeccompOff => world.bottle.seccomp = false,
         Breach::NetAdmin => world.bottle.capabilities = vec!["NET_ADMIN".into()],
         Breach::UserNamespaces => world.bottle.user_namespaces = true,
         Breach::HostProcesses => {

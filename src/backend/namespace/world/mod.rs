@@ -20,6 +20,7 @@ pub(in crate::backend) mod ports;
 mod posts;
 mod sockets;
 mod topology;
+mod vsock;
 mod wires;
 mod wiring;
 
@@ -35,6 +36,7 @@ use self::gateway::LabGateway;
 pub(super) use self::holes::ALL as BREACHES;
 use self::posts::{Post, Posts, Stand};
 use self::sockets::Sockets;
+use self::vsock::Vsock;
 use super::helper::Built;
 use super::real::{Absent, RealLoopback};
 use crate::breach::Breach;
@@ -65,6 +67,7 @@ pub(super) struct World {
     gateway: Option<LabGateway>,
     posts: Posts,
     sockets: Sockets,
+    vsock: Vsock,
     absent: Vec<Absent>,
 }
 
@@ -73,8 +76,8 @@ impl World {
     pub(super) fn plan(name: &str, breach: Option<Breach>) -> Self {
         let (lab, bottle, posts) = (wires::lay(), walls(name), Posts::sound());
         let (forwarders, sockets, absent) = (Vec::new(), Sockets::sound(), Vec::new());
-        let gateway = Some(LabGateway::sound());
-        let mut world = Self { lab, bottle, forwarders, gateway, posts, sockets, absent };
+        let (gateway, vsock) = (Some(LabGateway::sound()), Vsock::planned());
+        let mut world = Self { lab, bottle, forwarders, gateway, posts, sockets, vsock, absent };
         if let Some(breach) = breach {
             holes::make(&mut world, breach);
         }
@@ -101,6 +104,10 @@ impl World {
             self.lab.adopted_sockets.push(listener);
             descriptors.push(descriptor);
         }
+        if let Some((listener, descriptor)) = self.vsock.open() {
+            self.lab.adopted_vsock = Some(listener);
+            descriptors.push(descriptor);
+        }
         descriptors
     }
 
@@ -110,6 +117,7 @@ impl World {
         sites.proxy = self.gateway.as_ref().map(|_| gateway::proxy());
         sites.namespaces.clone_from(&built.cookies);
         self.sockets.stand(&built.files, &mut sites);
+        self.vsock.stand(&mut sites);
         for Post { listener, stands, .. } in &self.posts.0 {
             let Listener { id, transport, address, .. } = *listener;
             let address = built.listening.get(&id).copied().unwrap_or(address);

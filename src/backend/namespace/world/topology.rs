@@ -37,6 +37,7 @@ impl World {
             }
         }
         world.lab.adopted_sockets.push(world.sockets.real().clone());
+        world.lab.adopted_vsock = Some(world.vsock.listener());
         let (inodes, cookies) = (BTreeMap::new(), Vec::new());
         let built = Built { inodes, listening, files: files(&world.lab), cookies };
         let allowed = world.posts.0.iter().filter(|post| is_allowed(post));
@@ -115,6 +116,7 @@ mod tests {
     use crate::expected::Kind;
     use crate::host::Requirement;
     use crate::probe::catalogue::Catalogue;
+    use crate::probe::definition::Method;
     use crate::probe::parse::Known;
 
     fn catalogue() -> Catalogue {
@@ -153,6 +155,26 @@ mod tests {
     fn of_a_bottle_in_the_real_net() {
         let told = told(Some(Breach::NoNetworkNamespace), &["host-gateway", "loopback-reach"]);
         insta::assert_snapshot!(told);
+    }
+
+    /// Whatever can be tried is tried by some probe, and there is a breach under which it must be noticed. That it then is
+    /// noticed, the trials `…::as-expected` show.
+    #[test]
+    fn every_method_has_a_breach_under_which_it_notices_something() {
+        let catalogue = catalogue();
+        let mut noticed = BTreeSet::new();
+        for breach in super::super::BREACHES {
+            let table = World::topology(Some(*breach)).table(catalogue.probes(), "namespace");
+            for (_, what, expected) in table.iter() {
+                if expected.kinds.iter().any(|kind| [Kind::Leaked, Kind::Unreached].contains(kind))
+                {
+                    noticed.extend(what.split(' ').next().map(ToOwned::to_owned));
+                }
+            }
+        }
+        for method in Method::ALL {
+            assert!(noticed.contains(method.as_str()), "nothing proves the method {method}");
+        }
     }
 
     /// Whatever the catalogue tries has an expectation, and in a sound bottle it is that all is well.

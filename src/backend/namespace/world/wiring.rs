@@ -43,7 +43,9 @@ impl World {
         let mut sites: BTreeSet<_> = stands.map(|stand| stand.site).collect();
         match role {
             Role::Host => sites.extend([Site::HostSockets]),
-            Role::Machine => sites.extend([Site::RealLoopback, Site::RealSockets]),
+            Role::Machine => {
+                sites.extend([Site::RealLoopback, Site::RealSockets, Site::RealVsock]);
+            }
             _ => {}
         }
         let sites = sites.into_iter().collect();
