@@ -89,11 +89,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         planned => planned?,
     };
-    let Some(backend) = backend::by_name(&arguments.backend) else {
-        anyhow::bail!("this build has no {} backend", arguments.backend);
+    let on = |host: &Host| {
+        let backend = backend::on(host, &arguments.backend);
+        backend.with_context(|| format!("this build has no {} backend", arguments.backend))
     };
-    let outline = backend.outline(&plan);
-    let outline = outline.with_context(|| format!("{} starts no bottles yet", backend.name()))?;
+    // Without a look at the host, which would ask the engine.
+    let outline = on(&Host::bare())?.outline(&plan);
+    let outline =
+        outline.with_context(|| format!("{} starts no bottles yet", arguments.backend))?;
     if arguments.dry_run {
         let told = match arguments.format {
             Format::Text => plan::text::render(&plan, &outline),
@@ -102,11 +105,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print::out(&told)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(why) = backend::lacking(&Host::detect(), &arguments.backend) {
+    let host = Host::detect();
+    if let Some(why) = backend::lacking(&host, &arguments.backend) {
         print::err(&format!("error: {why}"));
         return Ok(ExitCode::from(NO_BOTTLE));
     }
-    let command = command(&plan)?;
+    let (backend, command) = (on(&host)?, command(&plan)?);
     Ok(ExitCode::from(runtime::make()?.block_on(started(backend.as_ref(), &plan, command))))
 }
 

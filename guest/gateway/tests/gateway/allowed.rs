@@ -13,7 +13,7 @@ fn what_is_allowed_is_reached_and_nothing_else() {
     let (other, nothing) = server();
     let gateway = Gateway::allowing(&[&format!("127.0.0.1:{allowed}")]);
     let get = |host: &str, fields: &str| {
-        gateway.ask(&format!("GET http://{host}/path HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"))
+        gateway.ask(format!("GET http://{host}/path HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"))
     };
     let reached = |answer: &str| answer.starts_with("HTTP/1.1 200") && answer.ends_with("hi");
 
@@ -59,8 +59,8 @@ fn what_is_allowed_is_reached_and_nothing_else() {
 fn an_empty_list_denies_all() {
     let (port, got) = server();
     let gateway = Gateway::allowing(&[]);
-    let answer = gateway
-        .ask(&format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"));
+    let answer =
+        gateway.ask(format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"));
     assert!(
         answer.starts_with("HTTP/1.1 403") && answer.ends_with("the host is not allowed\n"),
         "{answer}"
