@@ -264,7 +264,7 @@ const ABOUT: &[About] = &[
     About {
         breach: Breach::UnrestrictedNet,
         name: "unrestricted-net",
-        title: "the machine has a network without an allow-list (`--net`)",
+        title: "the machine has a network without an allow-list (`--net --net-backend virtio-net`)",
         knock_ons: &[],
     },
     About {

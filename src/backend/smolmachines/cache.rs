@@ -4,6 +4,7 @@
 //! whoever finds it finds all of it, and of two that want it at the same time one makes it. Everybody may read it, since
 //! smolvm's monitor gives up root before it opens what it was given.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -64,7 +65,11 @@ impl Key {
         let Self { reference, digest, smolvm, arch, file } = self;
         let text = serde_json::json!([reference, digest, smolvm, arch, file]).to_string();
         let hash = Sha256::digest(text.as_bytes());
-        hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let mut name = String::new();
+        for byte in hash.iter().take(16) {
+            let _ = write!(name, "{byte:02x}");
+        }
+        name
     }
 }
 
@@ -156,17 +161,17 @@ impl Cache {
     ) -> Result<PathBuf, E> {
         let name = key.folder();
         let (entry, new) = (self.folder.join(&name), self.folder.join(format!("{name}{NEW}")));
-        let made = entry.join(&key.file);
-        if made.is_file() {
-            return Ok(made);
+        let place = entry.join(&key.file);
+        if place.is_file() {
+            return Ok(place);
         }
         open_to_all(&self.folder)?;
         let lock = self.folder.join(format!("{name}{LOCK}"));
         let locked = tokio::task::spawn_blocking(move || locked(&lock)).await;
         let _locked = locked.map_err(io::Error::other).map_err(file("lock", &entry))??;
         // Whoever held the lock has made it.
-        if made.is_file() {
-            return Ok(made);
+        if place.is_file() {
+            return Ok(place);
         }
         // What somebody left who was killed.
         remove(&new)?;
@@ -176,7 +181,7 @@ impl Cache {
         if finished.is_err() {
             let _ = remove(&new);
         }
-        finished.map(|()| made)
+        finished.map(|()| place)
     }
 
     /// Every entry, by key.

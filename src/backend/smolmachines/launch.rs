@@ -216,8 +216,9 @@ async fn run(
         ports: &[],
     };
     // Before it is asked for: what was asked for and not answered may exist.
-    let (owned, name) = (smolvm.clone(), plan.name.clone());
-    teardown.push(format!("the machine {name}"), move || async move { owned.delete(&name).await });
+    let (undoing, name) = (smolvm.clone(), plan.name.clone());
+    teardown
+        .push(format!("the machine {name}"), move || async move { undoing.delete(&name).await });
     smolvm.create(&create).await?;
     let machine = smolvm.machine(&plan.name).await?;
     let machine = machine.ok_or_else(|| LaunchFailed::Gone(plan.name.clone()))?;
