@@ -251,12 +251,11 @@ fn inbound(held: Option<&Held>) -> Seen {
         }
         None => Arrival::Nothing,
     };
-    let control = match controls.iter().copied().find(answered) {
-        Some(_) => Control::Reached,
-        None => {
-            let place = controls.first().map_or("bundle", |dialled| dialled.place.as_str());
-            Control::Failed(format!("not even the {place} reaches the bottle's listener"))
-        }
+    let control = if controls.iter().any(answered) {
+        Control::Reached
+    } else {
+        let place = controls.first().map_or("bundle", |dialled| dialled.place.as_str());
+        Control::Failed(format!("not even the {place} reaches the bottle's listener"))
     };
     // Any try that was not made leaves the whole open.
     let untried = tries.iter().any(|dialled| dialled.word.is_none());

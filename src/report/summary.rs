@@ -167,7 +167,7 @@ fn plain(text: &str) -> String {
         let (before, found) = rest.split_at(at);
         said.push_str(before);
         // Part of a name otherwise, such as that of a socket.
-        let is_word = before.chars().next_back().is_none_or(|c| c.is_whitespace());
+        let is_word = before.chars().next_back().is_none_or(char::is_whitespace);
         said.push_str(if is_word { "sandbox" } else { "bottle" });
         rest = &found["bottle".len()..];
     }

@@ -16,8 +16,7 @@ fn one_that_intercepts_cannot_be_judged() {
     let closed =
         format!("{WITH_TOOLBOX} --unshare-net --unshare-user --uid 0 --gid 0 --cap-add ALL");
     if !works(&format!(
-        "{} --unshare-net --unshare-user --uid 0 --gid 0 --cap-add ALL sh -c '{everywhere} && {redirect}'",
-        BARE
+        "{BARE} --unshare-net --unshare-user --uid 0 --gid 0 --cap-add ALL sh -c '{everywhere} && {redirect}'"
     )) {
         skip("no bubblewrap, ip or iptables, or no rule can be made here");
     }

@@ -108,10 +108,10 @@ fn nothing_that_a_guest_says_becomes_markup() {
             place.addresses.push(HOSTILE.to_owned());
         }
         for outcome in run.probes.iter_mut().map(|probe| &mut probe.outcome) {
-            outcome.why = HOSTILE.to_owned();
-            outcome.title = HOSTILE.to_owned();
+            HOSTILE.clone_into(&mut outcome.why);
+            HOSTILE.clone_into(&mut outcome.title);
             for attempt in &mut outcome.attempts {
-                attempt.what = HOSTILE.to_owned();
+                HOSTILE.clone_into(&mut attempt.what);
                 if let Some(said) = &mut attempt.said {
                     said.detail = Some(Untrusted::new(HOSTILE));
                 }

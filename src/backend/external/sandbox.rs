@@ -66,7 +66,7 @@ pub(super) struct Sandbox {
 /// The command that the sandbox is made by.
 enum Running {
     /// On this machine.
-    Here { child: tokio::sync::Mutex<Child>, group: Option<Pid> },
+    Here { child: Box<tokio::sync::Mutex<Child>>, group: Option<Pid> },
     /// In the lab, whose end is its own.
     InLab,
 }
@@ -111,7 +111,8 @@ impl Sandbox {
         let (why, seen) = match meet(entry, toolbox, output, input, patience).await {
             Met::Session(session) => {
                 // From here on the sandbox ends the group.
-                let (child, group) = (tokio::sync::Mutex::new(child), group.release());
+                let child = Box::new(tokio::sync::Mutex::new(child));
+                let group = group.release();
                 return Ok(Self { session, command: Running::Here { child, group } });
             }
             Met::Stranger(error) => return Err(error.into()),
