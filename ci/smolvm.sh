@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches smolvm's real command line, of several versions, into target/smolvm/VERSION/: the wheels of `smolmachines` on PyPI
-# bring it whole, as `smol-vmm`. The tests of tests/smolvm.rs then run against it; where it cannot be had, they say so and are
+# bring it whole, as `smol-vmm`. The tests of tests/smolvm then run against it; where it cannot be had, they say so and are
 # skipped. Nothing is installed, and nothing of it is run here.
 #
 # Usage: ci/smolvm.sh [VERSION]…

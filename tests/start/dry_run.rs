@@ -4,10 +4,12 @@ use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::build::Build;
 use crate::project::{Project, text};
+use crate::trials::trials;
 
 fn project() -> Project {
     Project::new(
@@ -19,7 +21,6 @@ fn project() -> Project {
     )
 }
 
-#[test]
 fn it_tells_everything_but_secrets() {
     let project = project();
     let dry = |more: &[&str]| {
@@ -39,7 +40,6 @@ fn it_tells_everything_but_secrets() {
     }
 }
 
-#[test]
 fn offline_nothing_may_be_reached() {
     let project = project();
     let mut start = project.start(&["--dry-run", "--offline"]);
@@ -48,7 +48,6 @@ fn offline_nothing_may_be_reached() {
 }
 
 /// A stand-in for the engine counts who comes: the doctor does, and a dry run does not.
-#[test]
 fn no_engine_is_spoken_to() {
     let project = project();
     let socket = project.path("engine");
@@ -75,7 +74,6 @@ fn no_engine_is_spoken_to() {
     assert_eq!(connections(), 0);
 }
 
-#[test]
 fn what_is_wrong_is_told_before_anything_is_done() {
     let project = project();
     let told = |arguments: &[&str]| {
@@ -92,4 +90,13 @@ fn what_is_wrong_is_told_before_anything_is_done() {
 
     let output = project.start(&["--manifest", "/nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        it_tells_everything_but_secrets,
+        offline_nothing_may_be_reached,
+        no_engine_is_spoken_to,
+        what_is_wrong_is_told_before_anything_is_done,
+    ]
 }

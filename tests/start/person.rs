@@ -4,19 +4,18 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
+use libtest_mimic::Trial;
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::tcgetattr;
 use nix::unistd::Pid;
 
 use crate::build::Build;
-use crate::project::{Project, can_start};
+use crate::project::Project;
+use crate::trials::{needs_user_namespaces, trials};
 
-#[test]
 fn the_terminal_is_the_commands() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let project = Project::new(&Build::new());
     let size = Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None).unwrap();
@@ -53,11 +52,8 @@ fn seen(ours: &mut File, until: &str) -> String {
     seen
 }
 
-#[test]
 fn the_terminals_size_is_followed_and_a_hang_up_ends_the_command() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let project = Project::new(&Build::new());
     let size = Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None).unwrap();
@@ -81,4 +77,11 @@ fn the_terminals_size_is_followed_and_a_hang_up_ends_the_command() {
     seen(&mut ours, "hung up\r\n");
     assert_eq!(child.wait().unwrap().code(), Some(9));
     assert_eq!(tcgetattr(&pair.slave).unwrap(), before, "the terminal is as it was");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        the_terminal_is_the_commands,
+        the_terminals_size_is_followed_and_a_hang_up_ends_the_command,
+    ]
 }

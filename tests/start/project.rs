@@ -4,20 +4,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
-use claude_bottle::host::Host;
 use claude_bottle::manifest::FILE;
 use tempfile::TempDir;
 
 use crate::build::Build;
-
-/// Whether bottles can be launched here; if not, it says so.
-pub(crate) fn can_start() -> bool {
-    let lack = Host::detect().user_namespaces.err();
-    if let Some(lack) = &lack {
-        eprintln!("skipped: needs user-namespaces: {lack}");
-    }
-    lack.is_none()
-}
 
 pub(crate) struct Project(TempDir);
 

@@ -7,10 +7,12 @@ use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::build::Build;
-use crate::project::{Project, can_start};
+use crate::project::Project;
+use crate::trials::{needs_user_namespaces, trials};
 
 /// A web server on the real loopback that answers each connection and tells what it was asked.
 fn server() -> (u16, Receiver<String>) {
@@ -43,11 +45,8 @@ ask() {
 }
 "#;
 
-#[test]
 fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let (allowed, got) = server();
     let (other, nothing) = server();
     let egress = json!([{ "host": "127.0.0.1", "ports": [allowed] }]);
@@ -90,11 +89,8 @@ fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
     assert_eq!(nothing.recv().unwrap(), "x");
 }
 
-#[test]
 fn offline_there_is_no_gateway() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let (port, got) = server();
     let egress = json!([{ "host": "127.0.0.1", "ports": [port] }]);
     let project = Project::new(&Build::new().bottle("egress", egress));
@@ -129,11 +125,8 @@ fn below(pid: u32) -> Vec<String> {
     all
 }
 
-#[test]
 fn the_gateway_has_no_privilege_and_ends_with_the_command() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let egress = json!([{ "host": "127.0.0.1", "ports": [9] }]);
     let project = Project::new(&Build::new().bottle("egress", egress));
     let mut start = project.start(&["--", "sh", "-c", "echo ready; cat"]);
@@ -154,4 +147,12 @@ fn the_gateway_has_no_privilege_and_ends_with_the_command() {
     drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!gateways().contains(gateway));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else,
+        offline_there_is_no_gateway,
+        the_gateway_has_no_privilege_and_ends_with_the_command,
+    ]
 }

@@ -7,22 +7,21 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::build::Build;
-use crate::project::{Project, can_start, text};
+use crate::project::{Project, text};
+use crate::trials::{needs_user_namespaces, trials};
 
 fn mounted() -> Build {
     Build::new().bottle("mounts", json!([{ "source": ".", "target": "/work", "writable": true }]))
 }
 
-#[test]
 fn it_works_in_the_project_with_what_the_manifest_gives_it() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let project = Project::new(
         &mounted()
             .bottle("env", json!({ "WORD": "a b", "TOKEN": { "from": "SECRET" } }))
@@ -37,11 +36,8 @@ fn it_works_in_the_project_with_what_the_manifest_gives_it() {
     assert_eq!(fs::read_to_string(project.path("file")).unwrap(), "made\n");
 }
 
-#[test]
 fn a_prompt_is_the_last_argument() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let build = Build::new()
         .agent("command", json!(["sh", "-c", "printf '%s|' \"$@\"", "x", "-p"]))
         .agent("prompt", json!("Review\nthis."));
@@ -49,11 +45,8 @@ fn a_prompt_is_the_last_argument() {
     assert_eq!(text(&output), "-p|Review\nthis.|");
 }
 
-#[test]
 fn codes_come_through() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let project = Project::new(&Build::new());
     let code = |script: &str| project.sh(script).status.code();
     assert_eq!(code("exit 7"), Some(7));
@@ -68,11 +61,8 @@ fn codes_come_through() {
     assert_eq!(code, Some(126), "{said}");
 }
 
-#[test]
 fn input_is_passed_on() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let project = Project::new(&Build::new());
     let mut start = project.start(&["--offline", "--", "cat"]);
     let mut child = start.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -80,11 +70,8 @@ fn input_is_passed_on() {
     assert_eq!(text(&child.wait_with_output().unwrap()), "typed");
 }
 
-#[test]
 fn nothing_is_reached_and_nothing_of_the_host_is_seen() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let project = Project::new(&Build::new());
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
     host.set_nonblocking(true).unwrap();
@@ -122,11 +109,8 @@ fn arguments() -> Vec<String> {
     all.map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
 }
 
-#[test]
 fn secrets_are_in_no_argument_and_nothing_is_left() {
-    if !can_start() {
-        return;
-    }
+    needs_user_namespaces();
     let project =
         Project::new(&Build::new().bottle("env", json!({ "TOKEN": { "from": "SECRET" } })));
     let (secret, mark) =
@@ -149,4 +133,15 @@ fn secrets_are_in_no_argument_and_nothing_is_left() {
     kill(pid, Signal::SIGHUP).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(129));
     assert!(!arguments().contains(&sleeping));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        it_works_in_the_project_with_what_the_manifest_gives_it,
+        a_prompt_is_the_last_argument,
+        codes_come_through,
+        input_is_passed_on,
+        nothing_is_reached_and_nothing_of_the_host_is_seen,
+        secrets_are_in_no_argument_and_nothing_is_left,
+    ]
 }

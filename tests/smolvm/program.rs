@@ -1,5 +1,4 @@
 //! The real smolvm, of every version that `ci/smolvm.sh` has fetched: all that needs no machine to run.
-#![cfg(target_os = "linux")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,9 @@ use claude_bottle::backend::smolmachines::smolvm::reply::Ended;
 use claude_bottle::backend::smolmachines::smolvm::run::{Here, Runs as _};
 use claude_bottle::backend::smolmachines::smolvm::version::Version;
 use claude_bottle::backend::smolmachines::smolvm::{Smolvm, SmolvmError};
+use libtest_mimic::Trial;
+
+use crate::trials::{skip, trials};
 
 /// A smolvm without a network around it, whose state is in a folder of its own.
 struct Fetched {
@@ -52,15 +54,14 @@ impl Fetched {
 
 const UNSHARED: [&str; 3] = ["unshare", "--map-root-user", "--net"];
 
-/// Those that are there; none with the reason on standard error.
+/// Those that are there; where there are none, the test is ignored.
 async fn fetched() -> Vec<Fetched> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
     let unshares =
         std::process::Command::new(UNSHARED[0]).args(&UNSHARED[1..]).arg("true").status();
     if !unshares.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no net namespace can be made here, and smolvm is not run without one");
-        return Vec::new();
+        skip("no net namespace can be made here, and smolvm is not run without one");
     }
     let mut found = Vec::new();
     for folder in fs::read_dir(target.join("smolvm")).into_iter().flatten().flatten() {
@@ -70,7 +71,7 @@ async fn fetched() -> Vec<Fetched> {
         }
     }
     if found.is_empty() {
-        eprintln!("skipped: no smolvm has been fetched (ci/smolvm.sh does, where pip can)");
+        skip("no smolvm has been fetched (ci/smolvm.sh does, where pip can)");
     }
     found
 }
@@ -88,7 +89,7 @@ fn create<'a>(name: &'a str, image: &'a str) -> Create<'a> {
     }
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn it_is_the_version_that_was_fetched() {
     for Fetched { version, program, .. } in fetched().await {
         let folder = program.parent().unwrap().file_name().unwrap();
@@ -96,7 +97,7 @@ async fn it_is_the_version_that_was_fetched() {
     }
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_machine_is_made_listed_and_deleted() {
     for fetched in fetched().await {
         let Fetched { version, smolvm, .. } = &fetched;
@@ -135,7 +136,7 @@ async fn a_machine_is_made_listed_and_deleted() {
 }
 
 /// Without `--force` they ask, and what they do when nobody answers differs; none of them deletes.
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_deletion_that_is_not_forced_deletes_nothing() {
     for fetched in fetched().await {
         let Fetched { version, smolvm, .. } = &fetched;
@@ -153,7 +154,7 @@ async fn a_deletion_that_is_not_forced_deletes_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn what_is_no_pack_is_refused_with_smolvms_own_words() {
     for fetched in fetched().await {
         let Fetched { version, smolvm, home, .. } = &fetched;
@@ -171,7 +172,7 @@ async fn what_is_no_pack_is_refused_with_smolvms_own_words() {
 }
 
 /// A stray argument of a family that has no such flag would be taken for something else.
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn every_flag_that_is_given_is_known() {
     for fetched in fetched().await {
         let version = fetched.version;
@@ -192,4 +193,14 @@ async fn every_flag_that_is_given_is_known() {
             assert_eq!(code, 1, "{version}: {words:?}: {said}");
         }
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        it_is_the_version_that_was_fetched,
+        a_machine_is_made_listed_and_deleted,
+        a_deletion_that_is_not_forced_deletes_nothing,
+        what_is_no_pack_is_refused_with_smolvms_own_words,
+        every_flag_that_is_given_is_known,
+    ]
 }

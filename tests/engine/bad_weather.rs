@@ -1,6 +1,4 @@
-//! What must not happen to bottles on an engine, done to them: on engines of the tests' own, which nobody else misses. Where none
-//! can be made, each test says so and does nothing.
-#![cfg(target_os = "linux")]
+//! What must not happen to bottles on an engine, done to them: on engines of the tests' own, which nobody else misses.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -32,11 +30,14 @@ use claude_bottle::probe::parse::Known;
 use claude_bottle::probe::run::{Watch, run};
 use claude_bottle::probe::verdict::Verdict;
 use claude_bottle_protocol::helper::{Lab, Net};
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The variable that tells the test `launcher` that it is to launch.
-const KILLED: &str = "CLAUDE_BOTTLE_TEST_ENGINE";
+use crate::trials::{skip, trials};
+
+/// The variable that tells this program to be the [`launcher`].
+pub(crate) const KILLED: &str = "CLAUDE_BOTTLE_TEST_ENGINE";
 /// How long what is left may take to go.
 const GONE: Duration = Duration::from_secs(20);
 
@@ -47,17 +48,16 @@ struct Own {
 }
 
 impl Own {
-    async fn start() -> Option<Self> {
+    async fn start() -> Self {
         if let Some(why) = lacking() {
-            eprintln!("skipped: {why}");
-            return None;
+            skip(why);
         }
         let host = Net { name: "host".into(), forward: true, ..Net::default() };
         let lab = Lab { nets: vec![host], ..Lab::default() };
         let private = PrivateEngine::start(&lab, "host").await.unwrap();
         let endpoint = Endpoint::Unix(private.socket());
         let client = Engine::connect(&endpoint, private.inside(Path::new("/proc"))).await.unwrap();
-        Some(Self { private, client })
+        Self { private, client }
     }
 
     async fn launch(&self, spec: &Spec) -> Result<Launched, DockerError> {
@@ -84,9 +84,9 @@ fn told(error: &DockerError) -> String {
     text
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::main]
 async fn without_a_free_subnet_the_error_says_how_to_get_one() {
-    let Some(own) = Own::start().await else { return };
+    let own = Own::start().await;
     let mut spec = Spec::new("first");
     spec.pool = "10.215.0.0/28".parse().unwrap();
     let first = own.launch(&spec).await.unwrap();
@@ -127,9 +127,9 @@ fn in_a_runtime<F: Future<Output = ()>>(work: F) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::main]
 async fn an_image_that_goes_away_while_a_bottle_is_launched_is_told() {
-    let Some(own) = Own::start().await else { return };
+    let own = Own::start().await;
     let endpoint = Endpoint::Unix(own.private.socket());
     // The image is there before, so that its step is the first.
     own.launch(&Spec::new("before")).await.unwrap().bottle.teardown().await.unwrap();
@@ -148,9 +148,9 @@ async fn an_image_that_goes_away_while_a_bottle_is_launched_is_told() {
     own.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::main]
 async fn somebody_else_at_a_pinned_address_is_told() {
-    let Some(own) = Own::start().await else { return };
+    let own = Own::start().await;
     let endpoint = Endpoint::Unix(own.private.socket());
     let taken = move || {
         in_a_runtime(async {
@@ -190,14 +190,13 @@ async fn somebody_else_at_a_pinned_address_is_told() {
 }
 
 /// A folder with a busybox that needs no library.
-fn tools() -> Option<tempfile::TempDir> {
+fn tools() -> tempfile::TempDir {
     let Ok(busybox) = which::which("busybox") else {
-        eprintln!("skipped: there is no busybox");
-        return None;
+        skip("there is no busybox");
     };
     let folder = tempfile::tempdir().unwrap();
     fs::copy(busybox, folder.path().join("busybox")).unwrap();
-    Some(folder)
+    folder
 }
 
 fn spec_with(tools: &Path, name: &str) -> Spec {
@@ -211,10 +210,10 @@ fn busybox(words: &[&str]) -> Command {
     Command::new("/busybox").args(words.iter().copied())
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::main]
 async fn a_guest_that_prints_for_ever_fills_nothing_and_stops_nobody() {
-    let Some(own) = Own::start().await else { return };
-    let Some(tools) = tools() else { return };
+    let tools = tools();
+    let own = Own::start().await;
     let launched = own.launch(&spec_with(tools.path(), "noisy")).await.unwrap();
     let bottle = &launched.bottle;
     let limit = 100_000;
@@ -233,10 +232,10 @@ async fn a_guest_that_prints_for_ever_fills_nothing_and_stops_nobody() {
     own.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::main]
 async fn files_come_in_whatever_they_are_called_and_however_long_they_are() {
-    let Some(own) = Own::start().await else { return };
-    let Some(tools) = tools() else { return };
+    let tools = tools();
+    let own = Own::start().await;
     let launched = own.launch(&spec_with(tools.path(), "files")).await.unwrap();
     let bottle = &launched.bottle;
     let names: [&[u8]; 7] = [
@@ -355,11 +354,10 @@ fn probes() -> Vec<Probe> {
     Catalogue::embedded(known).unwrap().probes().to_vec()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::main]
 async fn of_an_engine_that_stops_in_the_middle_nothing_is_proven_and_nothing_left() {
     if let Some(why) = lacking() {
-        eprintln!("skipped: {why}");
-        return;
+        skip(why);
     }
     let engine = Arc::new(OnceLock::new());
     let backend = Found { inner: backend::by_name("docker").unwrap(), engine: Arc::clone(&engine) };
@@ -400,14 +398,11 @@ fn assert_gone(engine: u32, cgroups: Option<&Path>) {
     }
 }
 
-#[test]
 fn of_a_launcher_that_is_killed_no_engine_is_left() {
     if let Some(why) = lacking() {
-        eprintln!("skipped: {why}");
-        return;
+        skip(why);
     }
     let mut child = Process::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "launcher", "--nocapture"])
         .env(KILLED, "1")
         .stdout(Stdio::piped())
         .spawn()
@@ -426,15 +421,24 @@ fn of_a_launcher_that_is_killed_no_engine_is_left() {
     assert_eq!(left, [] as [u32; 0]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by the test that kills it"]
-async fn launcher() {
-    if std::env::var_os(KILLED).is_none() {
-        return;
-    }
+/// What a test kills: a run that launches and waits.
+#[tokio::main]
+pub(crate) async fn launcher() {
     let arena = backend::by_name("docker").unwrap().launch(None).await.unwrap();
     println!("{}", arena.way_in());
     loop {
         std::thread::park();
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        without_a_free_subnet_the_error_says_how_to_get_one,
+        an_image_that_goes_away_while_a_bottle_is_launched_is_told,
+        somebody_else_at_a_pinned_address_is_told,
+        a_guest_that_prints_for_ever_fills_nothing_and_stops_nobody,
+        files_come_in_whatever_they_are_called_and_however_long_they_are,
+        of_an_engine_that_stops_in_the_middle_nothing_is_proven_and_nothing_left,
+        of_a_launcher_that_is_killed_no_engine_is_left,
+    ]
 }

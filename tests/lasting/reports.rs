@@ -1,11 +1,13 @@
 //! Reports that last, made by real runs of the program: written, validated, read back and compared.
-#![cfg(target_os = "linux")]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use claude_bottle::backend;
 use claude_bottle::host::Host;
+use libtest_mimic::Trial;
+
+use crate::trials::{skip, trials};
 
 fn program(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_claude-bottle"))
@@ -21,18 +23,16 @@ fn ended(output: &Output) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-/// A folder, unless this host cannot run bottles.
-fn folder(test: &str) -> Option<tempfile::TempDir> {
+/// A folder; the test is ignored where this host cannot run bottles.
+fn folder() -> tempfile::TempDir {
     if let Some(why) = backend::lacking(&Host::detect(), "namespace") {
-        eprintln!("{test}: skipped: {why}");
-        return None;
+        skip(why);
     }
-    Some(tempfile::tempdir().unwrap())
+    tempfile::tempdir().unwrap()
 }
 
-#[test]
 fn a_real_report_keeps_to_the_schema_and_is_its_own_baseline() {
-    let Some(folder) = folder("a_real_report") else { return };
+    let folder = folder();
     let folder = folder.path();
     let both = ["probe", "-q", "smoke-echo", "neighbour-reach", "--json", "a.json"];
     let (code, _, error) = ended(&program(folder, &[&both[..], &["--markdown", "a.md"]].concat()));
@@ -58,9 +58,8 @@ fn a_real_report_keeps_to_the_schema_and_is_its_own_baseline() {
     assert!(code == 3 && text.contains("neighbour-reach: contained → gone"), "{code}: {text}");
 }
 
-#[test]
 fn a_leak_in_a_real_bottle_is_in_the_report_with_its_evidence() {
-    let Some(folder) = folder("a_leak") else { return };
+    let folder = folder();
     let folder = folder.path();
     let hole = ["probe", "-q", "host-gateway", "--breach", "link-to-host", "--json", "a.json"];
     assert_eq!(ended(&program(folder, &hole)).0, 0);
@@ -72,9 +71,8 @@ fn a_leak_in_a_real_bottle_is_in_the_report_with_its_evidence() {
     assert!(probe["verdict"]["evidence"]["saw"].as_str().unwrap().contains("cb0n"));
 }
 
-#[test]
 fn what_cannot_be_compared_or_proven_is_told() {
-    let Some(folder) = folder("what_cannot_be_compared") else { return };
+    let folder = folder();
     let folder = folder.path();
     std::fs::write(folder.join("foreign.json"), "{}").unwrap();
     std::fs::write(folder.join("damaged.json"), "{").unwrap();
@@ -90,4 +88,12 @@ fn what_cannot_be_compared_or_proven_is_told() {
         assert_eq!(code, wanted, "{arguments:?}: {text}{error}");
         assert!(format!("{text}{error}").contains(says), "{arguments:?}: {text}{error}");
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_real_report_keeps_to_the_schema_and_is_its_own_baseline,
+        a_leak_in_a_real_bottle_is_in_the_report_with_its_evidence,
+        what_cannot_be_compared_or_proven_is_told,
+    ]
 }

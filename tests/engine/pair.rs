@@ -1,6 +1,5 @@
 //! An agent and its bundle on a real engine: daemons reached by their names, resolver, hosts and routes as planned, seen from
-//! both sides. Where no engine answers, or there is no static busybox, each test says so and does nothing.
-#![cfg(target_os = "linux")]
+//! both sides.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,26 +12,25 @@ use claude_bottle::bottle::{Bottle as _, Command};
 use claude_bottle::host::Host;
 use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse, How, Line, Target};
+use libtest_mimic::Trial;
 use serde_json::json;
+
+use crate::trials::{skip, trials};
 
 /// Where the tests' tools are shown in both containers.
 const TOOLS: &str = "/tools";
 
-async fn engine() -> Option<Engine> {
+async fn engine() -> Engine {
     match Host::detect().docker {
-        Ok(docker) => Some(Engine::connect(&docker.endpoint, "/proc").await.unwrap()),
-        Err(lack) => {
-            eprintln!("skipped: {lack}");
-            None
-        }
+        Ok(docker) => Engine::connect(&docker.endpoint, "/proc").await.unwrap(),
+        Err(lack) => skip(format!("needs docker: {lack}")),
     }
 }
 
 /// A folder for both containers: a busybox that needs no library, and a table of daemons that echo whatever they are sent.
-fn tools() -> Option<tempfile::TempDir> {
+fn tools() -> tempfile::TempDir {
     let Ok(busybox) = which::which("busybox") else {
-        eprintln!("skipped: there is no busybox");
-        return None;
+        skip("there is no busybox");
     };
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(busybox, folder.path().join("busybox")).unwrap();
@@ -50,7 +48,7 @@ fn tools() -> Option<tempfile::TempDir> {
     });
     std::fs::write(folder.path().join("table.json"), table.to_string()).unwrap();
     make_readable(folder.path());
-    Some(folder)
+    folder
 }
 
 fn make_readable(folder: &Path) {
@@ -117,10 +115,10 @@ async fn looked_up(launched: &Launched, name: &str) -> String {
     addresses[0].to_owned()
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn an_agent_reaches_its_bundles_daemons_by_name_and_nothing_is_but_as_planned() {
-    let Some(engine) = engine().await else { return };
-    let Some(tools) = tools() else { return };
+    let engine = engine().await;
+    let tools = tools();
     let launched = Box::pin(launch(&engine, &spec(tools.path()), &|_| {})).await.unwrap();
     let plan = &launched.plan;
     let bundle = plan.bundle_address;
@@ -174,13 +172,20 @@ async fn an_agent_reaches_its_bundles_daemons_by_name_and_nothing_is_but_as_plan
     launched.bottle.teardown().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_daemon_that_nobody_knows_is_refused_before_anything_is_made() {
-    let Some(engine) = engine().await else { return };
+    let engine = engine().await;
     let mut spec = Spec::new(format!("test-daemon-{:08x}", rand::random::<u32>()));
     spec.bundle.daemons = vec!["pipelok".to_owned()];
     let made = |step| assert_eq!(step, Step::Image, "it is for every bottle");
     let error = Box::pin(launch(&engine, &spec, &made)).await.unwrap_err();
     let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
     assert!(text.contains("pipelok"), "{text}");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        an_agent_reaches_its_bundles_daemons_by_name_and_nothing_is_but_as_planned,
+        a_daemon_that_nobody_knows_is_refused_before_anything_is_made,
+    ]
 }

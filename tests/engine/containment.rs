@@ -1,7 +1,5 @@
 //! What keeps a bottle of an engine in: looked at before every command, and undone here to show that the look is no mere
-//! ceremony; in force while one runs. Where no engine answers, or a tool to undo it with is missing, each test says so and does
-//! nothing.
-#![cfg(target_os = "linux")]
+//! ceremony; in force while one runs.
 
 use std::error::Error as _;
 use std::process::Command as Process;
@@ -10,15 +8,15 @@ use claude_bottle::backend::docker::spec::Mount;
 use claude_bottle::backend::docker::{DockerBottle, Engine, Launched, Spec, launch};
 use claude_bottle::bottle::{Bottle as _, Command, End};
 use claude_bottle::host::{Endpoint, Host};
+use libtest_mimic::Trial;
+
+use crate::trials::{skip, trials};
 
 /// Where the engine of this host listens.
-fn endpoint() -> Option<Endpoint> {
+fn endpoint() -> Endpoint {
     match Host::detect().docker {
-        Ok(docker) => Some(docker.endpoint),
-        Err(lack) => {
-            eprintln!("skipped: {lack}");
-            None
-        }
+        Ok(docker) => docker.endpoint,
+        Err(lack) => skip(format!("needs docker: {lack}")),
     }
 }
 
@@ -75,18 +73,16 @@ const UNPINNED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn whoever_unpins_a_bottle_stops_it() {
-    let Some(endpoint) = endpoint() else { return };
+    let endpoint = endpoint();
     if let Some(missing) =
         ["nsenter", "ip", "nft"].iter().find(|program| which::which(program).is_err())
     {
-        eprintln!("skipped: there is no {missing}");
-        return;
+        skip(format!("there is no {missing}"));
     }
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root enters a container's net namespace");
-        return;
+        skip("only root enters a container's net namespace");
     }
     // By a process of this host, and by a container, for those who may not or cannot have one.
     for proc in ["/proc", "/nowhere"] {
@@ -130,12 +126,11 @@ async fn said_over_a_new_network(engine: &Engine, own: &Spec, other: &Launched) 
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-#[tokio::test]
+#[tokio::main(flavor = "current_thread")]
 async fn a_network_that_comes_while_a_command_runs_is_no_way_out() {
-    let Some(endpoint) = endpoint() else { return };
+    let endpoint = endpoint();
     let Ok(busybox) = which::which("busybox") else {
-        eprintln!("skipped: there is no busybox");
-        return;
+        skip("there is no busybox");
     };
     let engine = Engine::connect(&endpoint, "/proc").await.unwrap();
     // One that lets everybody in.
@@ -151,4 +146,11 @@ async fn a_network_that_comes_while_a_command_runs_is_no_way_out() {
     own.holes.unfiltered = true;
     assert_eq!(said_over_a_new_network(&engine, &own, &other).await, "through\n");
     other.bottle.teardown().await.unwrap();
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        whoever_unpins_a_bottle_stops_it,
+        a_network_that_comes_while_a_command_runs_is_no_way_out,
+    ]
 }
