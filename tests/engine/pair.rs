@@ -126,7 +126,7 @@ async fn an_agent_reaches_its_bundles_daemons_by_name_and_nothing_is_but_as_plan
     // The daemons listen a moment after their init has started.
     let mut log = String::new();
     for _ in 0..100 {
-        log = launched.bottle.bundle_log().await.unwrap().as_str().to_owned();
+        launched.bottle.bundle_log().await.unwrap().as_str().clone_into(&mut log);
         if ["pipelock", "egress", "gitleaks"]
             .iter()
             .all(|name| log.contains(&format!("{name}: listens on port")))

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use claude_bottle::backend::smolmachines::smolvm::arguments::{Create, Source};
+use claude_bottle::backend::smolmachines::smolvm::arguments::{self, Create, Source, Streams};
 use claude_bottle::backend::smolmachines::smolvm::reply::Ended;
 use claude_bottle::backend::smolmachines::smolvm::run::{Here, Runs as _};
 use claude_bottle::backend::smolmachines::smolvm::version::Version;
@@ -177,7 +177,6 @@ async fn every_flag_that_is_given_is_known() {
     for fetched in fetched().await {
         let version = fetched.version;
         let open = Create { unrestricted: true, ports: &[(18080, 80)], ..create("m1", "/none") };
-        use claude_bottle::backend::smolmachines::smolvm::arguments::{self, Streams};
         let asked = [
             arguments::create(version, &open),
             arguments::copy_in(version, "m1", "/none", "/to", 0o755),

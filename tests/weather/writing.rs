@@ -28,7 +28,7 @@ fn neither_home_nor_a_temporary_folder_is_needed() {
 }
 
 /// A PID namespace in which memory cannot be executed (`vm.memfd_noexec`, Linux 6.3), and the program in it.
-fn without_executable_memory(who: &str, arguments: &str) -> Option<Marked> {
+fn without_executable_memory(who: &str, arguments: &str) -> Marked {
     let script =
         format!("echo 2 > /proc/sys/vm/memfd_noexec || exit 77; exec {who} \"$0\" {arguments}");
     let unshare = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"];
@@ -37,20 +37,20 @@ fn without_executable_memory(who: &str, arguments: &str) -> Option<Marked> {
     if !tried.status.success() {
         skip(format!("vm.memfd_noexec cannot be set here: {}", tried.err.trim()));
     }
-    Some(run().args(&[&script, program()]))
+    run().args(&[&script, program()])
 }
 
 fn where_memory_cannot_be_executed_a_file_is_and_it_is_not_left() {
     needs_user_namespaces();
     let temporary = tempfile::tempdir().expect("a folder");
     let path = temporary.path().to_str().expect("UTF-8");
-    let Some(run) = without_executable_memory("", "probe -q") else { return };
+    let run = without_executable_memory("", "probe -q");
     let ended = run.env("TMPDIR", path).ends();
     assert_eq!((ended.code(), ended.err.as_str()), (0, ""), "{}", ended.out);
     assert_eq!(entries(temporary.path()), [] as [&str; 0]);
 
     // Not even of one that is killed.
-    let run = without_executable_memory("", "probe -q").expect("as before");
+    let run = without_executable_memory("", "probe -q");
     let mut run = run.env("TMPDIR", path).start();
     while run.runs() && run.trace.net_namespaces() == 0 {
         run.trace.look();
@@ -66,7 +66,7 @@ fn where_nothing_can_be_executed_it_says_so() {
     // Whoever is not root cannot write to other folders either.
     let nobody = "setpriv --reuid 61235 --regid 61235 --clear-groups";
     let inside = format!("{nobody} prlimit --fsize=4096");
-    let Some(run) = without_executable_memory(&inside, "probe -q") else { return };
+    let run = without_executable_memory(&inside, "probe -q");
     let ended = run.env("TMPDIR", "/nowhere").ends();
     assert_eq!(ended.code(), 3, "{ended:?}");
     assert!(ended.out.contains("cannot put the toolbox where it can be executed"), "{}", ended.out);

@@ -199,7 +199,7 @@ mod tests {
         let boot = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let found = |runs, seconds: Option<u64>| {
             let grown = seconds.map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s));
-            Found { runs, grown, ..Found::default() }.held_by(State::BeforeBoot, Some(boot))
+            Found { grown, runs, ..Found::default() }.held_by(State::BeforeBoot, Some(boot))
         };
         assert_eq!(found(false, Some(999)), Held::Left);
         for (runs, made) in [(true, Some(999)), (false, Some(1000)), (false, None)] {

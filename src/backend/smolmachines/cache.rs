@@ -340,14 +340,14 @@ mod tests {
         let all = (0..8).map(|_| {
             let (cache, made) = (cache.clone(), Arc::clone(&made));
             tokio::spawn(async move {
-                let make = async |path: &Path| {
+                let pack = async |path: &Path| {
                     made.fetch_add(1, Ordering::SeqCst);
                     fs::write(path, "a pack").unwrap();
                     // So that the others come to the lock.
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     Ok::<(), CacheError>(())
                 };
-                cache.get(&key("alpine:latest"), make).await.unwrap()
+                cache.get(&key("alpine:latest"), pack).await.unwrap()
             })
         });
         for one in futures_util::future::join_all(all).await {
