@@ -14,7 +14,8 @@ machine=''
 
 end() {
   if [[ -n $machine ]] && kill -0 "$machine" 2>/dev/null; then
-    kill "$machine" 2>/dev/null || true
+    # unshare(1) ignores SIGTERM while it waits; its child goes with it, and so does everything in that one's PID namespace.
+    kill -KILL "$machine" 2>/dev/null || true
     wait "$machine" 2>/dev/null || true
   fi
   rm -rf -- "$scratch"
