@@ -154,7 +154,7 @@ pub struct Bundled {
 /// `done` is called after each step.
 ///
 /// Whatever was made before a failure is undone. Where the future is dropped, network and bundle are removed; the machine has
-/// its launcher's name on it, and `claude-bottle cleanup` finds it.
+/// its launcher's name on it, and [`cleanup`](super::cleanup) finds it by that.
 pub async fn launch(
     ground: &dyn Ground,
     cache: &Cache,
