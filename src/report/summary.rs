@@ -32,6 +32,11 @@ const CLOSE_PROBE: &[(&str, &str)] = &[
          user namespace.",
     ),
     (
+        "foreign-sockets",
+        "Give the sandbox a filter on system calls (bwrap --seccomp) that refuses sockets of AF_VSOCK and AF_ALG; bubblewrap has none \
+         by itself.",
+    ),
+    (
         "inbound",
         "Give the sandbox no address that others can reach, or a firewall rule that refuses what comes in.",
     ),

@@ -19,7 +19,7 @@ fn no_sandbox_at_all_is_red() {
         }
         // The worst first, each with what to do about it.
         assert!(text.starts_with("Not as it should be:\n  critical"), "{text}");
-        assert_eq!(text.matches("does not hold").count(), text.matches("To close it: ").count());
+        assert_eq!(text.matches("does not hold\n").count(), text.matches("To close it: ").count());
     }
 }
 
