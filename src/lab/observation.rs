@@ -116,6 +116,11 @@ impl Observation {
         (!new.is_empty()).then(|| new.join(", "))
     }
 
+    /// Forgets the listeners that `later` does not have.
+    pub fn keep_listeners_of(&mut self, later: &Self) {
+        self.listening.retain(|socket| later.listening.contains(socket));
+    }
+
     /// Parses the content of files below `/proc/PID/net`, by file name. Lines that are not understood are left out.
     pub fn parse(files: &BTreeMap<String, String>) -> Self {
         let text = |name: &str| files.get(name).map(String::as_str).unwrap_or_default();
@@ -188,6 +193,17 @@ fn socket(line: &str) -> Option<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_that_is_gone_a_moment_later_is_forgotten() {
+        let seen = |lines: &str| {
+            Observation::parse(&BTreeMap::from([(LISTENING.to_owned(), lines.to_owned())]))
+        };
+        let before = seen("udp 0.0.0.0:53");
+        let mut during = seen("udp 0.0.0.0:53\ntcp 0.0.0.0:8080\nudp 0.0.0.0:63412");
+        during.keep_listeners_of(&seen("udp 0.0.0.0:53\ntcp 0.0.0.0:8080"));
+        assert_eq!(during.new_listeners_since(&before).as_deref(), Some("tcp 0.0.0.0:8080"));
+    }
 
     #[test]
     #[cfg(target_endian = "little")]

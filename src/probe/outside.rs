@@ -12,6 +12,11 @@ use super::judge::{Arrival, Control};
 use super::verdict::Evidence;
 use crate::lab::{Fixture, Observation, View};
 
+/// How often the host is looked at again where a listener is new there.
+const LOOKS_AGAIN: usize = 5;
+/// How long is waited in between: longer than a control takes.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// What is looked at to judge an attempt that no witness could see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
@@ -81,15 +86,35 @@ impl Scene {
 }
 
 impl Held {
-    /// Looks, and dials in if the attempt listens on `port`.
-    pub async fn act(lab: &dyn Fixture, port: Option<u16>) -> Self {
-        let scene = Scene::look(lab, false).await;
+    /// Looks, and dials in if the attempt listens on `port`. `before` is what was seen before any attempt.
+    pub async fn act(lab: &dyn Fixture, port: Option<u16>, before: &Scene) -> Self {
+        let mut scene = Scene::look(lab, false).await;
+        scene.host = standing(lab, before.host.as_ref(), scene.host).await;
         let dialled = match (port, &scene.bottle) {
             (Some(port), Some(bottle)) => dial_in(lab, bottle, port).await,
             _ => Vec::new(),
         };
         Self { scene, dialled }
     }
+}
+
+/// What was seen of the host, with those of its new listeners that stand. A control that is on its way out of the host has an
+/// unconnected socket there for a moment; what a bottle opens stands as long as the attempt holds.
+async fn standing(
+    lab: &dyn Fixture,
+    before: Option<&Observation>,
+    seen: Option<Observation>,
+) -> Option<Observation> {
+    let (before, mut seen) = (before?, seen?);
+    for _ in 0..LOOKS_AGAIN {
+        if seen.new_listeners_since(before).is_none() {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let later = lab.observe(View::Host).await.ok().flatten()?;
+        seen.keep_listeners_of(&later);
+    }
+    Some(seen)
 }
 
 /// Dials every address that the bottle has, from every place.

@@ -125,7 +125,7 @@ async fn probe(
         .any(|one| matches!(one.means, Means::Outside { look: Look::BundleListeners, .. }));
     let before = if looks { Scene::look(lab, at_bundle).await } else { Scene::default() };
     let (leading, batch) =
-        tokio::join!(control_round(lab, &listeners), make(arena, &batch, &planned, watch));
+        tokio::join!(control_round(lab, &listeners), make(arena, &batch, &planned, &before, watch));
     let after = if looks { Scene::look(lab, at_bundle).await } else { Scene::default() };
     if must_wait(&planned, &batch.answers, lab).await {
         tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
@@ -198,6 +198,7 @@ async fn make(
     arena: &dyn Arena,
     batch: &claude_bottle_protocol::prober::Batch,
     planned: &[Planned],
+    before: &Scene,
     watch: &dyn Watch,
 ) -> Batch {
     let prober = async {
@@ -205,7 +206,7 @@ async fn make(
             let answers = Answers { greeted: true, finished: true, ..Answers::default() };
             return (answers, BTreeMap::new());
         }
-        let run = run_prober(arena, batch, planned, watch);
+        let run = run_prober(arena, batch, planned, before, watch);
         let patience = batch.attempts.iter().map(|attempt| attempt.patience_ms).max();
         let patience = Duration::from_millis(u64::from(patience.unwrap_or(0)));
         let grace = BATCH_GRACE * arena.lab().slowness();
@@ -227,6 +228,7 @@ async fn run_prober(
     arena: &dyn Arena,
     batch: &claude_bottle_protocol::prober::Batch,
     planned: &[Planned],
+    before: &Scene,
     watch: &dyn Watch,
 ) -> (Answers, BTreeMap<u32, Held>) {
     let (bottle, lab) = (arena.bottle(), arena.lab());
@@ -267,7 +269,7 @@ async fn run_prober(
                 }
                 heard = told.recv(), if !waited_for.is_empty() => match heard {
                     Some(Heard::Ready { id, port }) if waited_for.remove(&id) => {
-                        acting.push(async move { (id, Held::act(lab, port).await) });
+                        acting.push(async move { (id, Held::act(lab, port, before).await) });
                     }
                     Some(Heard::Done { id }) => {
                         waited_for.remove(&id);

@@ -97,6 +97,7 @@ fn each_breach_is_noticed_by_exactly_the_declared_probes() {
 }
 
 fn what_would_open_the_bottle_to_the_outside_is_refused() {
+    socket();
     for breach in ["open-network", "host-network", "unpinned-resolver"] {
         let refused = probe(&["--breach", breach]).output().unwrap();
         assert_eq!(refused.status.code(), Some(2), "{breach}");

@@ -58,8 +58,10 @@ fn of_descriptors() {
     needs_user_namespaces();
     let whole = whole();
     let mut codes = Vec::new();
-    for most in [3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 48, 64, 128]
-    {
+    for most in [
+        3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 48, 64, 128, 256,
+        512,
+    ] {
         codes.push(run_within(&format!("nofile={most}:{most}"), &whole));
     }
     assert_eq!(codes.last(), Some(&0), "so many are enough: {codes:?}");

@@ -7,8 +7,6 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// The most descriptors that one message brings.
 const MOST: usize = 64;
-/// Numbers from here on are free in a process that has just been forked.
-const MOVED_FROM: RawFd = 512;
 /// Where [`inherited_sockets`] stops: the usual limit on open files.
 const HIGHEST_INHERITED: RawFd = 1024;
 
@@ -76,10 +74,11 @@ pub(crate) fn keep_from_children() -> nix::Result<()> {
 /// Only for a child of [`super::fork::run`], whose inherited owners are never dropped: it ends by `exit`.
 pub(crate) fn keep_only(streams: [OwnedFd; 3], kept: Vec<OwnedFd>) -> nix::Result<Vec<OwnedFd>> {
     become_standard(streams)?;
-    // Out of the way of the numbers that they are moved to.
+    // Out of the way of the numbers that they are moved to, and no further: descriptors may be scarce.
+    let first_free = 3 + RawFd::try_from(kept.len()).unwrap_or(0);
     let mut above = Vec::new();
     for descriptor in &kept {
-        let arg = nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(MOVED_FROM);
+        let arg = nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(first_free);
         above.push(nix::fcntl::fcntl(descriptor.as_fd(), arg)?);
     }
     std::mem::forget(kept);
