@@ -78,6 +78,10 @@ async fn a_folder_is_copied_with_everything_in_it() {
     assert_eq!(fs::read_link(to.join("long link")).unwrap(), Path::new(&long));
     assert!(fs::symlink_metadata(to.join("socket")).is_err());
     assert_eq!(fs::read(to.join("kept")).unwrap(), b"kept");
+    // Whoever is no root could not remove them.
+    for folder in [from, to] {
+        fs::set_permissions(folder.join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
 }
 
 #[tokio::test]
