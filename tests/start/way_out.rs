@@ -1,7 +1,7 @@
 //! A command whose one way out is the gateway.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
@@ -22,11 +22,12 @@ fn server() -> (u16, Receiver<String>) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut asked = [0; 4096];
-            let length = stream.read(&mut asked).unwrap();
+            // What is asked ends with an empty line, and need not come in one piece.
+            let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+            let asked: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
             let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
             let _ = stream.write_all(answer.as_bytes());
-            if tell.send(String::from_utf8_lossy(&asked[..length]).into_owned()).is_err() {
+            if tell.send(asked.join("\n")).is_err() {
                 return;
             }
         }
@@ -65,9 +66,9 @@ fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
         {}; {}; {}
         ({direct}) 2>/dev/null
         cat /proc/*/cmdline | tr '\0' '\n' | grep -cx -- '--until-eo[f]'"#,
-        connect(allowed, "through"),
-        connect(other, "through"),
-        connect(other, "through"),
+        connect(allowed, r"through\n\n"),
+        connect(other, r"through\n\n"),
+        connect(other, r"through\n\n"),
         connect(22, ""),
     );
     let output = project.start(&["--", "bash", "-c", &script]).output().unwrap();
@@ -78,7 +79,7 @@ fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
     assert!(!told.contains("direct") && !told.contains("differ"), "{told}");
     // It is none of the bottle's processes.
     assert!(told.ends_with("\n0\n"), "{told}");
-    assert!(got.recv().unwrap().starts_with("GET /page HTTP/1.1\r\n"));
+    assert!(got.recv().unwrap().starts_with("GET /page HTTP/1.1\n"));
     assert_eq!(got.recv().unwrap(), "through");
     assert!(nothing.try_recv().is_err() && got.try_recv().is_err(), "nothing was sent upstream");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -215,16 +215,14 @@ fn on_disk(bytes: &[u8]) -> io::Result<Placed> {
     first.or_else(|why| tries.find_map(Result::ok).ok_or(why))
 }
 
-/// An executable file that has no name any more. Whoever may still write to a file cannot execute it (`ETXTBSY`), so it
-/// is opened anew for reading.
+/// An executable file that never has a name where the file system can do so (`O_TMPFILE`), so that nothing is left of it
+/// whenever this process is killed. Whoever may still write to a file cannot execute it (`ETXTBSY`), so it is opened anew
+/// for reading.
 fn nameless(folder: &Path, bytes: &[u8]) -> io::Result<Placed> {
     use std::os::unix::fs::PermissionsExt as _;
-    let executable = std::fs::Permissions::from_mode(0o755);
-    let mut builder = tempfile::Builder::new();
-    let named = builder.prefix("claude-bottle-toolbox-").permissions(executable);
-    let mut named = named.tempfile_in(folder)?;
-    named.write_all(bytes)?;
-    let file = File::open(named.path())?;
-    named.close()?;
+    let mut written = tempfile::tempfile_in(folder)?;
+    written.set_permissions(std::fs::Permissions::from_mode(0o755))?;
+    written.write_all(bytes)?;
+    let file = File::open(format!("/proc/self/fd/{}", written.as_raw_fd()))?;
     Ok(Placed { file, is_in_memory: false, is_untried: AtomicBool::new(false) })
 }
