@@ -1,6 +1,8 @@
 //! What makes bottles.
 
 #[cfg(target_os = "linux")]
+pub mod cleanup;
+#[cfg(target_os = "linux")]
 pub mod docker;
 #[cfg(target_os = "linux")]
 pub mod external;

@@ -42,10 +42,10 @@ enum Command {
     Compare(compare::Arguments),
     /// Start an agent of the manifest in a bottle, at this terminal.
     Start(start::Arguments),
-    /// List the bottles on this host's Docker engine: what they hold, their age, and who launched them.
+    /// List the bottles on this host, on its Docker engine and with smolvm: what they hold, their age, and who launched them.
     #[cfg(target_os = "linux")]
     Ls(bottles::ListArguments),
-    /// Remove what launchers that have ended left on this host's Docker engine.
+    /// Remove what launchers that have ended left on this host's Docker engine and with smolvm.
     #[cfg(target_os = "linux")]
     Cleanup(bottles::CleanupArguments),
     /// Check that what others make, and this project relies on, still is what it was.

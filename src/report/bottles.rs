@@ -1,4 +1,4 @@
-//! The bottles that are on an engine: for a person, and for programs.
+//! The bottles that are on a host, on its engine and with smolvm: for a person, and for programs.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +27,8 @@ pub struct BottleRow {
     pub networks: Vec<String>,
     /// Volumes, by name.
     pub volumes: Vec<String>,
+    /// Machines of smolvm, by name.
+    pub machines: Vec<String>,
 }
 
 /// Who launched a bottle.
@@ -53,13 +55,15 @@ pub enum OwnerState {
     Undecided,
 }
 
-/// All bottles of an engine, as `ls --json` prints them.
+/// All bottles of a host, as `ls --json` prints them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bottles {
     /// Grows when a field is renamed, removed or changes its meaning.
     pub version: u32,
-    /// Where the engine listens.
-    pub engine: String,
+    /// Where the engine listens, where one answers.
+    pub engine: Option<String>,
+    /// The version of smolvm, where there is one that answers.
+    pub smolvm: Option<String>,
     /// The bottles, by name.
     pub bottles: Vec<BottleRow>,
 }
@@ -87,7 +91,7 @@ pub fn age(created: Option<SystemTime>, now: SystemTime) -> Option<u64> {
 pub fn render_bottles(bottles: &Bottles, style: Style) -> String {
     let mut page = Page::new(style.colour, style.width);
     if bottles.bottles.is_empty() {
-        let nothing = format!("no bottles on the engine at {}", bottles.engine);
+        let nothing = format!("no bottles {}", places(bottles));
         page.line(0, 2, words(0, Hue::Faint, &nothing));
         return page.finish();
     }
@@ -143,7 +147,7 @@ pub fn render_cleaned(bottles: &Bottles, cleaned: &[Cleaned], style: Style) -> S
         page.line(0, 4, line);
     }
     if bottles.bottles.is_empty() {
-        let nothing = format!("nothing to remove on the engine at {}", bottles.engine);
+        let nothing = format!("nothing to remove {}", places(bottles));
         page.line(0, 2, words(0, Hue::Faint, &nothing));
     }
     page.finish()
@@ -169,9 +173,21 @@ fn launcher(owner: &Owner) -> String {
     }
 }
 
+/// Where was looked.
+fn places(bottles: &Bottles) -> String {
+    let engine = bottles.engine.as_ref().map(|engine| format!("on the engine at {engine}"));
+    let smolvm = bottles.smolvm.as_ref().map(|version| format!("with smolvm {version}"));
+    let places: Vec<_> = engine.into_iter().chain(smolvm).collect();
+    places.join(" and ")
+}
+
 fn parts(row: &BottleRow) -> String {
-    let parts =
-        [(&row.containers, "container"), (&row.networks, "network"), (&row.volumes, "volume")];
+    let parts = [
+        (&row.machines, "machine"),
+        (&row.containers, "container"),
+        (&row.networks, "network"),
+        (&row.volumes, "volume"),
+    ];
     let parts = parts.into_iter().filter(|(all, _)| !all.is_empty());
     let parts: Vec<_> = parts.map(|(all, what)| count(all.len(), what)).collect();
     parts.join(", ")
@@ -202,6 +218,7 @@ mod tests {
             containers: vec!["c1".into(), "c2".into()],
             networks: vec!["n1".into()],
             volumes: Vec::new(),
+            machines: (name == "bottle-1").then(|| name.into()).into_iter().collect(),
         }
     }
 
@@ -212,7 +229,8 @@ mod tests {
             row("bottle-22", OwnerState::Ended, None, 7200),
             row("evil\u{1b}[2J\n", OwnerState::Undecided, why, 40 * 86_400),
         ];
-        Bottles { version: 1, engine: "unix:///var/run/docker.sock".into(), bottles }
+        let engine = Some("unix:///var/run/docker.sock".into());
+        Bottles { version: 1, engine, smolvm: None, bottles }
     }
 
     const PLAIN: Style = Style { colour: false, width: 0, verbose: 0 };
@@ -222,6 +240,8 @@ mod tests {
         insta::assert_snapshot!(render_bottles(&some(), PLAIN));
         let none = Bottles { bottles: Vec::new(), ..some() };
         insta::assert_snapshot!(render_bottles(&none, PLAIN));
+        let beside = Bottles { smolvm: Some("1.32.2".into()), ..none };
+        insta::assert_snapshot!(render_bottles(&beside, PLAIN));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::process::{Command as Process, Output, Stdio};
 
-use claude_bottle::backend::docker::cleanup::{self, Held};
+use claude_bottle::backend::docker::cleanup;
+use claude_bottle::backend::docker::owner::Held;
 use claude_bottle::backend::docker::plan::{Step, label};
 use claude_bottle::backend::docker::private::{EngineError, PrivateEngine};
 use claude_bottle::backend::docker::spec::Mount;
@@ -106,7 +107,7 @@ fn what_a_killed_launcher_left_is_listed_and_cleaned_up() {
             assert!(reached.any(|line| line.contains("reached")), "{step:?}");
             // A launcher that lives is left alone.
             let found = cleanup::find(&engine, Some(&name)).await.unwrap();
-            assert!(found.iter().all(|found| found.held() == Held::Live), "{step:?}");
+            assert!(found.iter().all(|found| found.traces().held() == Held::Live), "{step:?}");
             assert!(!found.is_empty() || step == Step::Image, "{step:?}");
             child.kill().unwrap();
             child.wait().unwrap();

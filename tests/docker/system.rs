@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use claude_bottle::backend::docker::owner::Held;
 use claude_bottle::backend::docker::{Engine, cleanup};
 use claude_bottle::host::{Endpoint, Host};
 use libtest_mimic::Trial;
@@ -54,7 +55,7 @@ async fn nothing_is_left() {
     let left = cleanup::find(&engine, None).await.unwrap();
     // Those of other tests are named otherwise, and one of them kills its launchers.
     let probed = left.iter().filter(|found| found.name.starts_with("bottle-"));
-    let ours: Vec<_> = probed.filter(|found| found.held() == cleanup::Held::Left).collect();
+    let ours: Vec<_> = probed.filter(|found| found.traces().held() == Held::Left).collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
 

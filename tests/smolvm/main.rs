@@ -1,5 +1,8 @@
-//! The real smolvm, as far as it goes without starting a machine.
+//! smolvm: the real program, as far as it goes without starting a machine; and launches that are killed, beside a stand-in, or
+//! for real where machines boot.
 
+#[cfg(target_os = "linux")]
+mod killed;
 #[cfg(target_os = "linux")]
 mod program;
 #[cfg(target_os = "linux")]
@@ -8,7 +11,12 @@ mod trials;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    trials::run([program::trials()])
+    // A test starts this program again, to kill it.
+    if let Ok(wanted) = std::env::var(killed::KILLED) {
+        killed::launcher(&wanted);
+        return std::process::ExitCode::SUCCESS;
+    }
+    trials::run([killed::trials(), program::trials()])
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! A bundle on a network of its own, for a bottle that is no container.
+//! A bundle on a network of its own, for a bottle that is no container: the engine's host reaches it.
 
 use super::Spec;
 use super::engine::Engine;
@@ -29,6 +29,7 @@ pub async fn launch(
     teardown: &mut Teardown,
     networked: &(dyn Fn() + Send + Sync),
 ) -> Result<Bundle, DockerError> {
+    let spec = &Spec { host_reaches: true, ..spec.clone() };
     let guard = Guard::new(engine, &spec.name);
     let image = Image::new()?;
     image.ensure(engine).await?;
@@ -48,4 +49,22 @@ pub async fn launch(
     let pid = engine.pid(&id).await?;
     let image = image.tag().to_owned();
     Ok(Bundle { plan, image, container: Container { id, pid }, guard })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::docker::plan::Facts;
+
+    #[test]
+    fn the_host_has_an_address_on_the_network_whatever_the_engine() {
+        let facts = Facts { major: 28, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
+        let isolated = |host_reaches| {
+            let spec = Spec { host_reaches, ..Spec::new("b") };
+            let plan = Plan::new(&spec, &facts, "toolbox", "owner", 0).unwrap();
+            let options = plan.network.options.unwrap_or_default();
+            options.values().any(|value| value == "isolated")
+        };
+        assert_eq!((isolated(false), isolated(true)), (true, false));
+    }
 }

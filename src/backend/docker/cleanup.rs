@@ -10,7 +10,7 @@ use bollard::query_parameters::{
 
 use super::engine::Engine;
 use super::error::{DockerError, call};
-use super::owner::{self, Owner, State};
+use super::owner::Traces;
 use super::plan::label;
 
 /// What is there of one bottle.
@@ -34,57 +34,10 @@ pub struct Found {
     pub volumes: Vec<String>,
 }
 
-/// Whether somebody holds what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// Its launcher runs.
-    Live,
-    /// Nobody does.
-    Left,
-    /// It cannot be told from here, for this reason.
-    Undecided(&'static str),
-}
-
 impl Found {
-    /// Its launcher's PID, in that one's PID namespace.
-    pub fn pid(&self) -> Option<u32> {
-        Some(self.owner.parse::<Owner>().ok()?.pid())
-    }
-
-    /// What is known of its owner.
-    pub fn state(&self) -> State {
-        let owner = self.owner.parse::<Owner>().ok();
-        owner.and_then(|owner| owner.state().ok()).unwrap_or(State::Unreadable)
-    }
-
-    /// Whether somebody holds it, seen from here and now.
-    pub fn held(&self) -> Held {
-        self.held_by(self.state(), owner::booted())
-    }
-
-    fn held_by(&self, state: State, booted: Option<SystemTime>) -> Held {
-        match state {
-            State::Alive => Held::Live,
-            // A launcher that lives has a container that runs, or is about to: nothing of it is older than its boot.
-            State::BeforeBoot if self.runs => Held::Undecided(
-                "its launcher had this machine's identity before the last boot, yet it runs",
-            ),
-            State::BeforeBoot
-                if booted.zip(self.grown).is_none_or(|(boot, grown)| grown >= boot) =>
-            {
-                Held::Undecided(
-                    "its launcher has this machine's identity and another boot, and made it after this one's",
-                )
-            }
-            State::Dead | State::BeforeBoot => Held::Left,
-            State::OtherNamespace => Held::Undecided(
-                "its launcher is in another PID namespace: try it there, or as root outside of all of them",
-            ),
-            State::OtherMachine => Held::Undecided(
-                "its launcher is on another machine, or this one has no machine-id(5)",
-            ),
-            State::Unreadable => Held::Undecided("who launched it cannot be read from its labels"),
-        }
+    /// What tells whether somebody holds it.
+    pub fn traces(&self) -> Traces<'_> {
+        Traces { owner: &self.owner, runs: self.runs, grown: self.grown }
     }
 
     /// Removes all of it; every removal is tried, and the first failure told.
@@ -192,31 +145,5 @@ mod tests {
         {
             assert_eq!(seconds(nonsense), None, "{nonsense}");
         }
-    }
-
-    #[test]
-    fn after_a_boot_what_neither_runs_nor_is_newer_was_left() {
-        let boot = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        let found = |runs, seconds: Option<u64>| {
-            let grown = seconds.map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s));
-            Found { grown, runs, ..Found::default() }.held_by(State::BeforeBoot, Some(boot))
-        };
-        assert_eq!(found(false, Some(999)), Held::Left);
-        for (runs, made) in [(true, Some(999)), (false, Some(1000)), (false, None)] {
-            assert!(matches!(found(runs, made), Held::Undecided(_)), "{runs} {made:?}");
-        }
-        let unknown = Found { grown: Some(boot), ..Found::default() };
-        assert!(matches!(unknown.held_by(State::BeforeBoot, None), Held::Undecided(_)));
-    }
-
-    #[test]
-    fn nothing_of_a_live_or_an_unknown_owner_is_left() {
-        let found = Found::default();
-        let held = |state| found.held_by(state, None);
-        assert_eq!((held(State::Alive), held(State::Dead)), (Held::Live, Held::Left));
-        for state in [State::OtherNamespace, State::OtherMachine, State::Unreadable] {
-            assert!(matches!(held(state), Held::Undecided(_)), "{state:?}");
-        }
-        assert_eq!(found.state(), State::Unreadable, "without a label");
     }
 }

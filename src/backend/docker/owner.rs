@@ -44,6 +44,67 @@ pub enum State {
     Unreadable,
 }
 
+/// Whether somebody holds what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Its launcher runs.
+    Live,
+    /// Nobody does.
+    Left,
+    /// It cannot be told from here, for this reason.
+    Undecided(&'static str),
+}
+
+/// What a launch has made, as far as it says whether somebody still holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traces<'a> {
+    /// Who launched it, as a label says: text of whoever made it.
+    pub owner: &'a str,
+    /// Whether any of it runs.
+    pub runs: bool,
+    /// When the last of it was made.
+    pub grown: Option<SystemTime>,
+}
+
+impl Traces<'_> {
+    /// The launcher's PID, in that one's PID namespace.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.owner.parse::<Owner>().ok()?.pid())
+    }
+
+    /// Whether somebody holds it, seen from here and now.
+    pub fn held(&self) -> Held {
+        let owner = self.owner.parse::<Owner>().ok();
+        let state = owner.and_then(|owner| owner.state().ok()).unwrap_or(State::Unreadable);
+        self.held_by(state, booted())
+    }
+
+    fn held_by(&self, state: State, booted: Option<SystemTime>) -> Held {
+        match state {
+            State::Alive => Held::Live,
+            // A launcher that lives has something that runs, or is about to: nothing of it is older than its boot.
+            State::BeforeBoot if self.runs => Held::Undecided(
+                "its launcher had this machine's identity before the last boot, yet it runs",
+            ),
+            State::BeforeBoot
+                if booted.zip(self.grown).is_none_or(|(boot, grown)| grown >= boot) =>
+            {
+                Held::Undecided(
+                    "its launcher has this machine's identity and another boot, and made it after this one's",
+                )
+            }
+            State::Dead | State::BeforeBoot => Held::Left,
+            State::OtherNamespace => Held::Undecided(
+                "its launcher is in another PID namespace: try it there, or as root outside of all of them",
+            ),
+            State::OtherMachine => Held::Undecided(
+                "its launcher is on another machine, or this one has no machine-id(5)",
+            ),
+            State::Unreadable => Held::Undecided("who launched it cannot be read from its labels"),
+        }
+    }
+}
+
 impl Owner {
     /// This process.
     pub fn this() -> io::Result<Self> {
@@ -217,6 +278,31 @@ mod tests {
         let expected = if sees_all { State::Dead } else { State::OtherNamespace };
         assert_eq!(inside.state().unwrap(), expected);
         assert!(!is_gone(this.pid_namespace).unwrap(), "this very process is in it");
+    }
+
+    #[test]
+    fn after_a_boot_what_neither_runs_nor_is_newer_was_left() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let held = |runs, grown: Option<u64>, boot: Option<u64>| {
+            let traces = Traces { owner: "", runs, grown: grown.map(at) };
+            traces.held_by(State::BeforeBoot, boot.map(at))
+        };
+        assert_eq!(held(false, Some(999), Some(1000)), Held::Left);
+        for (runs, made) in [(true, Some(999)), (false, Some(1000)), (false, None)] {
+            assert!(matches!(held(runs, made, Some(1000)), Held::Undecided(_)), "{runs} {made:?}");
+        }
+        assert!(matches!(held(false, Some(1000), None), Held::Undecided(_)));
+    }
+
+    #[test]
+    fn nothing_of_a_live_or_an_unknown_owner_is_left() {
+        let traces = Traces { owner: "", runs: false, grown: None };
+        let held = |state| traces.held_by(state, None);
+        assert_eq!((held(State::Alive), held(State::Dead)), (Held::Live, Held::Left));
+        for state in [State::OtherNamespace, State::OtherMachine, State::Unreadable] {
+            assert!(matches!(held(state), Held::Undecided(_)), "{state:?}");
+        }
+        assert_eq!(traces.held(), held(State::Unreadable), "without a label");
     }
 
     #[test]

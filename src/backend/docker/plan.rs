@@ -273,7 +273,8 @@ impl Make<'_> {
     fn network(&self) -> NetworkCreateRequest {
         let holes = &self.spec.holes;
         let mut options = HashMap::new();
-        if self.facts.major >= 28 && !holes.open_network && holes.pinned() && holes.ipv6.is_none() {
+        let closed = holes.pinned() && !holes.open_network && holes.ipv6.is_none();
+        if self.facts.major >= 28 && closed && !self.spec.host_reaches {
             // Without an address of the host on the bridge; Engine 28 and newer.
             for family in ["ipv4", "ipv6"] {
                 let option = format!("com.docker.network.bridge.gateway_mode_{family}");

@@ -24,6 +24,9 @@ pub struct Spec {
     pub limits: Limits,
     /// From where the bottle's subnet, a /28, is taken.
     pub pool: Ipv4Net,
+    /// Whether the engine's host must reach the bundle, for a bottle whose connections that one opens. Its network then has an
+    /// address of the host's, which engines that can (28 and newer) are told to leave out otherwise.
+    pub host_reaches: bool,
     /// What is deliberately wrong; nothing in a sound bottle.
     pub holes: Holes,
 }
@@ -131,6 +134,7 @@ impl Spec {
             bundle: BundleSpec::default(),
             limits: Limits { memory: 2 << 30, pids: 1024 },
             pool: "10.210.0.0/16".parse().expect("a network"),
+            host_reaches: false,
             holes: Holes::default(),
         }
     }

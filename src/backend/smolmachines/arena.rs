@@ -41,6 +41,8 @@ use crate::teardown::TeardownError;
 const NAME: &str = "smolmachines";
 /// The address of the engine's default bridge.
 const DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1));
+/// From where the bundle's subnet is taken, a /28: that one.
+const POOL: &str = "10.210.0.0/28";
 /// How long the resolver on the host may take to listen.
 const LISTENS: Duration = Duration::from_secs(10);
 /// How long a prober with nothing to do may take, in a machine that is emulated.
@@ -131,7 +133,9 @@ impl MachineArena {
         let ground = ground.map_err(failed("smolvm does not run in the lab"))?;
 
         let name = format!("bottle-{:08x}", rand::random::<u32>());
-        let mut spec = Spec { name, size: Some(SIZE), ..Spec::default() };
+        // The one subnet that the lab knows.
+        let pool = Some(POOL.parse().expect("a network"));
+        let mut spec = Spec { name, size: Some(SIZE), pool, ..Spec::default() };
         if let Some(breach) = breach {
             holes::make(&mut spec, breach);
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,10 @@ impl Runs for InLab {
         let error = Box::pin(started.stderr);
         Ok(Started { input: ours, output: Box::pin(output), error, end })
     }
+
+    fn ends_with_us(&self) -> bool {
+        true
+    }
 }
 
 /// A process that is killed where nobody waits for its end any more.
@@ -154,7 +158,7 @@ impl Ground for LabGround {
         &self.hatch
     }
 
-    async fn reaches(&self, address: SocketAddr) -> bool {
+    async fn reaches(&self, address: SocketAddr, _from: Ipv4Addr) -> bool {
         let InLab { engine, net } = &self.lab;
         let prober = engine.helper().start(Process::Prober { net: net.clone() }).await;
         let Ok(prober) = prober else { return false };

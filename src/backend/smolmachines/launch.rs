@@ -1,6 +1,6 @@
 //! Carries a plan out, step by step; each is pushed on the stack of undo steps the moment the thing exists.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,15 +9,17 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::cache::{Cache, CacheError};
+use super::guard::Guard;
 use super::image::{Hatch, Image, ImageError};
-use super::machine::MachineBottle;
+use super::machine::{MachineBottle, Undo};
 use super::plan::{Plan, Refused, Spec};
 use super::smolvm::arguments::Create;
 use super::smolvm::run::Started;
+use super::smolvm::version::Version;
 use super::smolvm::{Smolvm, SmolvmError};
 use crate::backend::docker::beside::{self, Bundle};
 use crate::backend::docker::owner::Owner;
-use crate::backend::docker::plan::label;
+use crate::backend::docker::plan::{IN_IMAGE, label};
 use crate::backend::docker::{DockerError, Engine};
 use crate::bottle::BottleError;
 use crate::bottle::session::Session;
@@ -88,6 +90,11 @@ pub enum LaunchFailed {
          either. To publish the bundle on the host's loopback instead would open every port of that to the machine, so it is not done"
     )]
     NotReached(IpAddr),
+    /// Somebody has a machine of that name.
+    #[error(
+        "smolvm has a machine {0} already (`claude-bottle ls` tells whose it is, if it is a bottle)"
+    )]
+    Taken(String),
     /// smolvm has made something else.
     #[error("smolvm gave the machine another allow-list than it was told: {0}")]
     AllowList(String),
@@ -125,7 +132,8 @@ pub trait Ground: Send + Sync {
     fn hatch(&self) -> &Hatch;
 
     /// Whether a packet for this address gets to somebody, from where the monitor will be: an answer, if only a refusal.
-    async fn reaches(&self, address: SocketAddr) -> bool;
+    /// `from`: the address that this host has on the network of that one, if it is on it.
+    async fn reaches(&self, address: SocketAddr, from: Ipv4Addr) -> bool;
 }
 
 /// A launched bottle.
@@ -153,8 +161,8 @@ pub struct Bundled {
 /// Launches a bottle of the toolbox's own image, as for probing. `unenforced`: whether a smolvm that drops allow-lists will do.
 /// `done` is called after each step.
 ///
-/// Whatever was made before a failure is undone. Where the future is dropped, network and bundle are removed; the machine has
-/// its launcher's name on it, and [`cleanup`](super::cleanup) finds it by that.
+/// Whatever was made before a failure, or before the future is dropped, is undone. What a launcher leaves that is killed has its
+/// name on it, and [`cleanup`](crate::backend::cleanup) finds it by that.
 pub async fn launch(
     ground: &dyn Ground,
     cache: &Cache,
@@ -183,16 +191,20 @@ async fn run(
 ) -> Result<Launched, LaunchFailed> {
     let smolvm = ground.smolvm();
     // Before anything is made: of the plan only the bundle's address is not known yet.
-    Plan::new(spec, std::net::Ipv4Addr::UNSPECIFIED, smolvm.version(), unenforced)?;
+    Plan::new(spec, Ipv4Addr::UNSPECIFIED, smolvm.version(), unenforced)?;
+    // What is undone is known by its name.
+    if smolvm.machine(&spec.name).await?.is_some() {
+        return Err(LaunchFailed::Taken(spec.name.clone()));
+    }
     let owner = Owner::this().map_err(LaunchFailed::Owner)?.to_string();
 
     let mut beside = crate::backend::docker::Spec::new(spec.name.clone());
-    beside.pool = "10.210.0.0/28".parse().expect("a network");
+    beside.pool = spec.pool.unwrap_or(beside.pool);
     let bundle =
         beside::launch(ground.engine(), &beside, teardown, &|| done(Step::Network)).await?;
-    let Bundle { plan: bundle_plan, image, container, guard } = bundle;
+    let Bundle { plan: bundle_plan, image, container, guard: bundle_guard } = bundle;
     let plan = Plan::new(spec, bundle_plan.bundle_address, smolvm.version(), unenforced)?;
-    if !ground.reaches((plan.bundle, ANY_PORT).into()).await {
+    if !ground.reaches((plan.bundle, ANY_PORT).into(), bundle_plan.gateway).await {
         return Err(LaunchFailed::NotReached(plan.bundle.into()));
     }
     done(Step::Bundle);
@@ -216,6 +228,7 @@ async fn run(
         ports: &[],
     };
     // Before it is asked for: what was asked for and not answered may exist.
+    let guard = Guard::new(smolvm, &plan.name);
     let (undoing, name) = (smolvm.clone(), plan.name.clone());
     teardown
         .push(format!("the machine {name}"), move || async move { undoing.delete(&name).await });
@@ -236,38 +249,42 @@ async fn run(
     }
     done(Step::Started);
 
-    let session = enter(ground, spec, &plan.name).await?;
+    let (toolbox, session, exec) = enter(ground, spec, &plan.name).await?;
     let monitor = smolvm.machine(&plan.name).await?.and_then(|machine| machine.pid);
     done(Step::Greeted);
-    let (session, exec) = session;
-    let bottle = MachineBottle::new(
-        plan.name.clone(),
-        TOOLBOX.to_owned(),
-        session,
-        exec,
-        std::mem::take(teardown),
-        guard,
-    );
+    let undo = Undo { teardown: std::mem::take(teardown), machine: guard, bundle: bundle_guard };
+    let bottle = MachineBottle::new(plan.name.clone(), toolbox.to_owned(), session, exec, undo);
     let bundle = Bundled { plan: bundle_plan, pid: container.pid };
     Ok(Launched { plan, bundle, monitor, bottle })
 }
 
-/// Copies the toolbox in, and opens a session.
+/// The session's toolbox and the commands' toolbox in a machine, the same one unless that one cannot be executed; and those
+/// that are copied in for it, with their permission bits.
+fn toolboxes(version: Version, noexec: bool) -> ([&'static str; 2], Vec<(&'static str, u32)>) {
+    match (version.copies_modes(), noexec) {
+        (true, false) => ([TOOLBOX; 2], vec![(TOOLBOX, 0o755)]),
+        (true, true) => ([SESSION, TOOLBOX], vec![(SESSION, 0o755), (TOOLBOX, 0o644)]),
+        // What such a release copies cannot be executed. The toolbox's own image has one that can.
+        (false, false) => ([IN_IMAGE; 2], Vec::new()),
+        (false, true) => ([IN_IMAGE, TOOLBOX], vec![(TOOLBOX, 0o644)]),
+    }
+}
+
+/// Copies the toolbox in, and opens a session. The path of the commands' toolbox, the session, and its `machine exec`.
 async fn enter(
     ground: &dyn Ground,
     spec: &Spec,
     machine: &str,
-) -> Result<(Session, super::smolvm::run::End), LaunchFailed> {
+) -> Result<(&'static str, Session, super::smolvm::run::End), LaunchFailed> {
     let (smolvm, hatch) = (ground.smolvm(), ground.hatch());
     let path = hatch.here.join("toolbox");
     let written = std::fs::write(&path, crate::toolbox::bytes()?);
     written.map_err(|source| LaunchFailed::File { path, source })?;
     let from = hatch.there.join("toolbox");
-    let (session, mode) = if spec.holes.noexec { (SESSION, 0o644) } else { (TOOLBOX, 0o755) };
-    if spec.holes.noexec {
-        smolvm.copy_in(machine, &from, SESSION, 0o755).await?;
+    let ([session, toolbox], copied) = toolboxes(smolvm.version(), spec.holes.noexec);
+    for (to, mode) in copied {
+        smolvm.copy_in(machine, &from, to, mode).await?;
     }
-    smolvm.copy_in(machine, &from, TOOLBOX, mode).await?;
     let Started { input, output, error, end } = smolvm.open(machine, &[session, "session"]).await?;
     let input = input.ok_or_else(|| {
         let source = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
@@ -277,7 +294,7 @@ async fn enter(
         Ok(session) => {
             // Read all the time, or it would block whoever writes there.
             tokio::spawn(complaint(error));
-            Ok((session, end))
+            Ok((toolbox, session, end))
         }
         Err(source) => {
             let said = tokio::time::timeout(LAST_WORDS, complaint(error)).await.unwrap_or_default();

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::guard::Guard;
 use super::smolvm::run::End;
-use crate::backend::docker::launch::Guard;
+use crate::backend::docker::launch::Guard as BundleGuard;
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::teardown::{Teardown, TeardownError};
@@ -25,7 +26,23 @@ pub struct MachineBottle {
     session: Session,
     /// The `machine exec`: dropped, it is killed.
     exec: Mutex<Option<End>>,
-    undo: tokio::sync::Mutex<Option<(Teardown, Guard)>>,
+    undo: tokio::sync::Mutex<Option<Undo>>,
+}
+
+/// What there is to undo, and what does so where nobody asks for it: first the machine, then its bundle.
+pub(super) struct Undo {
+    pub(super) teardown: Teardown,
+    pub(super) machine: Guard,
+    pub(super) bundle: BundleGuard,
+}
+
+impl Undo {
+    async fn run(mut self) -> Result<(), TeardownError> {
+        self.teardown.run().await?;
+        self.machine.disarm();
+        self.bundle.disarm();
+        Ok(())
+    }
 }
 
 impl MachineBottle {
@@ -34,11 +51,9 @@ impl MachineBottle {
         toolbox: String,
         session: Session,
         exec: End,
-        teardown: Teardown,
-        guard: Guard,
+        undo: Undo,
     ) -> Self {
-        let (exec, undo) = (Mutex::new(Some(exec)), Some((teardown, guard)).into());
-        Self { name, toolbox, session, exec, undo }
+        Self { name, toolbox, session, exec: Mutex::new(Some(exec)), undo: Some(undo).into() }
     }
 }
 
@@ -57,16 +72,10 @@ impl Bottle for MachineBottle {
     }
 
     async fn teardown(&self) -> Result<(), TeardownError> {
-        let Some((mut teardown, mut guard)) = self.undo.lock().await.take() else {
-            return Ok(());
-        };
+        let Some(undo) = self.undo.lock().await.take() else { return Ok(()) };
         self.session.close(ENDING).await;
         drop(self.exec.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
-        let undone = teardown.run().await;
-        if undone.is_ok() {
-            guard.disarm();
-        }
-        undone
+        undo.run().await
     }
 }
 

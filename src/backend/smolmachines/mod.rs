@@ -8,8 +8,9 @@
 //! | `smolvm` | how smolvm is spoken to |
 //! | `cache`, `image` | images as smolvm takes them, made once |
 //! | `plan` | what a machine is made with, and which plans are refused |
-//! | `launch`, `machine` | carrying a plan out, and the handle |
-//! | `cleanup` | machines that nobody owns any more |
+//! | `launch`, `machine`, `guard` | carrying a plan out, the handle, and what is undone when that is dropped |
+//! | `on_host` | smolvm and an engine on this host |
+//! | `cleanup` | the machines that there are |
 //! | `arena`, `in_lab`, `holes` | a machine under test, in a lab around a private engine |
 
 #[cfg(target_os = "linux")]
@@ -17,6 +18,8 @@ mod arena;
 pub mod cache;
 #[cfg(target_os = "linux")]
 pub mod cleanup;
+#[cfg(target_os = "linux")]
+mod guard;
 #[cfg(target_os = "linux")]
 mod holes;
 #[cfg(target_os = "linux")]
@@ -27,6 +30,8 @@ mod in_lab;
 pub mod launch;
 #[cfg(target_os = "linux")]
 mod machine;
+#[cfg(target_os = "linux")]
+pub mod on_host;
 pub mod plan;
 pub mod smolvm;
 

@@ -20,6 +20,8 @@ pub struct Spec {
     pub size: Option<(u32, u32)>,
     /// Variables of its environment, none of them secret.
     pub env: Vec<(String, String)>,
+    /// From where the bundle's subnet is taken; none: from where an engine's bottles take theirs.
+    pub pool: Option<Ipv4Net>,
     /// What is deliberately wrong; nothing in a sound bottle.
     pub holes: Holes,
 }

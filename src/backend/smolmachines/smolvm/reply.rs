@@ -24,6 +24,14 @@ pub struct Machine {
     /// The process that it runs in, as its host counts; an old number where it was killed.
     #[serde(default)]
     pub pid: Option<u32>,
+    /// When it was made, in seconds since the epoch; where it is told so.
+    #[serde(default, rename = "created_at", deserialize_with = "seconds")]
+    pub created: Option<u64>,
+}
+
+/// A number of seconds; whatever else a release may write there is none.
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)?.as_u64())
 }
 
 /// The answer is not what `machine ls --json` prints.
@@ -79,7 +87,8 @@ mod tests {
     #[test]
     fn machines_of_every_release_are_read() {
         let json = br#"[{"name":"m1","state":"running","pid":7,"image":null,"network":true,
-            "labels":{},"allowed_cidrs":["10.0.0.5/32"],"cuda":false},{"name":"m2","state":"frozen"}]"#;
+            "labels":{},"allowed_cidrs":["10.0.0.5/32"],"cuda":false,"created_at":1795629497},
+            {"name":"m2","state":"frozen","created_at":"1795629497"}]"#;
         let machine = |name: &str, state: &str, network, allowed: Option<&[&str]>| Machine {
             name: name.to_owned(),
             state: state.to_owned(),
@@ -87,6 +96,7 @@ mod tests {
             allowed_cidrs: allowed.map(|all| all.iter().map(ToString::to_string).collect()),
             labels: BTreeMap::new(),
             pid: (name == "m1").then_some(7),
+            created: (name == "m1").then_some(1_795_629_497),
         };
         assert_eq!(
             machines(json).unwrap(),

@@ -18,6 +18,11 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Starts `argv`, a program by its path and its arguments. Without `input` it reads nothing: whoever asks a question
     /// finds the end of its input at once. Dropping [`Started::end`] kills it.
     async fn start(&self, argv: &[String], input: bool) -> io::Result<Started>;
+
+    /// Whether whatever it starts ends with this process.
+    fn ends_with_us(&self) -> bool {
+        false
+    }
 }
 
 /// Bytes to a program.

@@ -97,6 +97,11 @@ impl Smolvm {
         self.version
     }
 
+    /// Whether its machines end with this process.
+    pub fn ends_with_us(&self) -> bool {
+        self.runs.ends_with_us()
+    }
+
     /// Makes a machine, which does not run yet.
     pub async fn create(&self, create: &Create<'_>) -> Result<(), SmolvmError> {
         let arguments = arguments::create(self.version, create);

@@ -106,8 +106,9 @@ impl FromStr for Version {
 
     /// Reads `smolvm 1.32.2`, as `smolvm --version` prints it; a suffix such as `-rc.1` is left out.
     fn from_str(said: &str) -> Result<Self, NoVersion> {
+        let said = said.trim();
         let wrong = || NoVersion { said: said.chars().take(80).collect() };
-        let numbers = said.trim().strip_prefix("smolvm ").ok_or_else(wrong)?;
+        let numbers = said.strip_prefix("smolvm ").ok_or_else(wrong)?;
         let numbers = numbers.split(['-', '+']).next().unwrap_or_default();
         let numbers: Vec<u32> = numbers
             .split('.')
