@@ -9,9 +9,13 @@ declare -A package=(
   [chromium]=chromium
   [docker-registry]=docker-registry
   [dockerd]=docker.io
+  [firejail]=firejail
+  [ip]=iproute2
   [iptables]=iptables
   [nft]=nftables
+  [podman]=podman
   [busybox]=busybox-static
+  [sshd]=openssh-server
   [xmllint]=libxml2-utils
 )
 
@@ -33,7 +37,8 @@ give_up() {
 command -v apt-get >/dev/null || give_up 'no apt-get here'
 ((EUID == 0)) || give_up 'only root can install'
 
-export DEBIAN_FRONTEND=noninteractive
+# A run level in which the services that packages bring are not started: the tests start what they need.
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
 
 # Shows what apt-get says only where it fails.
 apt() {

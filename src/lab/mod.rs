@@ -6,6 +6,9 @@ mod site;
 mod wiring;
 mod witness;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use thiserror::Error;
@@ -46,6 +49,12 @@ pub trait Fixture: Send + Sync {
     /// an answer tells of reach.
     fn accepts_for_others(&self) -> bool {
         false
+    }
+
+    /// Addresses of sites that are gone since the lab was made, through no doing of the run: nothing can be said of what was tried
+    /// there, unless it was seen.
+    fn gone(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
     }
 
     /// How many times as long as in a bottle of this machine's own kernel everything may take.

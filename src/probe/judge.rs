@@ -158,9 +158,11 @@ fn told<'a>(case: &Case<'a>) -> Result<&'a Word, String> {
         how if how.claims_reach() => {
             Err(format!("something intercepts: the prober says {how}, yet nothing arrived"))
         }
-        How::Fused => Err("the fuse kept it from dialling: the prober is in a net namespace that \
-                           this run did not make"
-            .into()),
+        How::Fused => {
+            Err("the fuse kept it from dialling: what is there is not this run's, or the net \
+                           namespace is not"
+                .into())
+        }
         How::Failed => Err(format!("the attempt could not be made{errno}")),
         _ => Ok(word),
     }

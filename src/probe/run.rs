@@ -1,6 +1,7 @@
 //! One run: a bottle, a lab, one batch of attempts between two rounds of controls, and the verdicts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::attempt::{self, DENY_WINDOW, Means, Planned};
-use super::definition::{AttemptDefinition, Probe, RunsOn};
+use super::definition::{AttemptDefinition, Expect, Probe, RunsOn};
 use super::evidence::{self, Controls, Evidences};
 use super::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
 use super::outside::{Held, Look, Outside, Scene};
@@ -155,7 +156,7 @@ async fn probe(
         },
         names: evidence::names(lab.sites()),
     };
-    let outcomes = judge_all(probes, backend, &planned, &evidences, &batch.execs);
+    let outcomes = judge_all(probes, backend, &planned, &evidences, &batch.execs, &lab.gone());
     cost.judge = begun.elapsed();
     outcomes
 }
@@ -323,6 +324,7 @@ fn judge_all(
     planned: &[Planned],
     evidences: &Evidences,
     execs: &BTreeMap<u32, Verdict>,
+    gone: &BTreeSet<IpAddr>,
 ) -> Vec<ProbeOutcome> {
     let mut outcomes = Vec::new();
     for (index, probe) in probes.iter().enumerate() {
@@ -338,7 +340,12 @@ fn judge_all(
                 Means::Prober { nonce, listeners, .. } => {
                     let AttemptDefinition { expect, how, .. } = &one.definition;
                     let case = evidences.case(one.id, *expect, how, nonce, listeners);
-                    (judge::judge(&case), evidences.control_in_words(listeners))
+                    let verdict = judge::judge(&case);
+                    let verdict = match expect {
+                        Expect::Reached => verdict,
+                        _ => unless_gone(verdict, listeners, gone),
+                    };
+                    (verdict, evidences.control_in_words(listeners))
                 }
                 Means::Outside { nonce, look, .. } => {
                     let AttemptDefinition { expect, how, .. } = &one.definition;
@@ -364,6 +371,18 @@ fn judge_all(
         outcomes.push(outcome(probe, backend, attempts, took));
     }
     outcomes
+}
+
+/// What cannot be told of an address because that address is gone was not tried, after all. What was seen stays.
+fn unless_gone(verdict: Verdict, listeners: &[Listening], gone: &BTreeSet<IpAddr>) -> Verdict {
+    let at = listeners.iter().filter_map(|listening| listening.address.inet());
+    let lost = at.map(|address| address.ip()).find(|ip| gone.contains(ip));
+    match (lost, verdict) {
+        (Some(ip), Verdict::Inconclusive { .. }) => {
+            Verdict::Skipped { why: format!("this machine has lost the address {ip} meanwhile") }
+        }
+        (_, verdict) => verdict,
+    }
 }
 
 fn outcome(

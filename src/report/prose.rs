@@ -163,10 +163,16 @@ pub(super) fn attempt(attempt: &AttemptOutcome, all: bool) -> String {
         parts.push(format!("control: {control}"));
     }
     // The last word, so that it cannot pass for the rest of the line.
-    if let (true, Some(detail)) = (all, said.as_ref().and_then(|said| said.detail.as_ref())) {
-        parts.push(format!("the guest adds “{}”", detail.one_line(DETAIL)));
+    if let (true, Some(detail)) = (all, detail(attempt)) {
+        parts.push(format!("the guest adds {detail}"));
     }
     parts.join("; ")
+}
+
+/// What the guest said of an attempt beyond how it ended, quoted and made harmless.
+pub(super) fn detail(attempt: &AttemptOutcome) -> Option<String> {
+    let detail = attempt.said.as_ref()?.detail.as_ref()?;
+    Some(format!("“{}”", detail.one_line(DETAIL)))
 }
 
 /// The attempts behind a probe's verdict, where it is not the good one: what was tried, and the reason where it is

@@ -140,8 +140,8 @@ pub fn render(run: &RunOutcome, style: Style) -> String {
         &mut page,
         Hue::Unclear,
         "Could not be judged:",
-        grouped(run, |verdict| match verdict {
-            Verdict::Inconclusive { why } => Some(why),
+        grouped(run, |probe| match &probe.verdict {
+            Verdict::Inconclusive { why } => Some(plain(why) + &added(probe)),
             _ => None,
         }),
     );
@@ -149,8 +149,8 @@ pub fn render(run: &RunOutcome, style: Style) -> String {
         &mut page,
         Hue::Faint,
         "Not tried:",
-        grouped(run, |verdict| match verdict {
-            Verdict::Skipped { why } => Some(why),
+        grouped(run, |probe| match &probe.verdict {
+            Verdict::Skipped { why } => Some(plain(why)),
             _ => None,
         }),
     );
@@ -220,15 +220,22 @@ fn close(probe: &ProbeOutcome) -> Option<&'static str> {
     CLOSE.iter().find(|(at, _)| is_at(at)).map(|(_, close)| *close)
 }
 
+/// What the sandbox itself says of the attempt that decided, if anything.
+fn added(probe: &ProbeOutcome) -> String {
+    let decided = probe.attempts.iter().find(|one| one.verdict == probe.verdict);
+    let detail = decided.and_then(prose::detail);
+    detail.map(|detail| format!("; the sandbox adds {detail}")).unwrap_or_default()
+}
+
 /// Reasons, each once, with the probes that it is given for.
 fn grouped(
     run: &RunOutcome,
-    why: impl Fn(&Verdict) -> Option<&String>,
+    why: impl Fn(&ProbeOutcome) -> Option<String>,
 ) -> Vec<(String, Option<String>)> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for probe in &run.probes {
-        if let Some(why) = why(&probe.verdict) {
-            groups.entry(plain(why)).or_default().push(clean(&probe.name));
+        if let Some(why) = why(probe) {
+            groups.entry(why).or_default().push(clean(&probe.name));
         }
     }
     groups.into_iter().map(|(why, names)| (why, Some(names.join(", ")))).collect()

@@ -1,56 +1,65 @@
-//! Containers of the machine's own engine.
+//! Containers: of the machine's own engine, and of podman.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::suite::{breaks, told, told_with};
+use crate::suite::{breaks, told, told_with, works};
 use crate::trials::{skip, trials};
 
 /// An image with nothing in it but a static busybox; removed with this.
-struct Image(String);
+struct Image {
+    /// The program that runs it, with its options.
+    engine: String,
+    /// What every container of it is run with.
+    limits: &'static str,
+    name: String,
+}
 
 impl Image {
-    /// None, and why, where there is no engine or no static busybox.
-    fn import() -> Result<Self, &'static str> {
-        let answers =
-            Command::new("docker").args(["version", "--format", "{{.Server.Os}}"]).output();
-        if !answers.is_ok_and(|output| output.status.success()) {
-            return Err("no Docker Engine answers");
+    fn of_docker() -> Self {
+        if !works("docker version --format '{{.Server.Os}}'") {
+            skip("no Docker Engine answers");
         }
+        Self::import("docker".into(), "")
+    }
+
+    fn import(engine: String, limits: &'static str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let bin = root.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
         std::fs::create_dir(root.path().join("tmp")).unwrap();
         if std::fs::copy("/usr/bin/busybox", bin.join("busybox")).is_err() {
-            return Err("there is no /usr/bin/busybox");
+            skip("there is no /usr/bin/busybox");
         }
         for applet in ["sh", "head", "chmod", "rm", "sleep", "uname"] {
             std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
         }
-        let name = unique("test");
-        let script = "tar -C \"$0\" -c . | docker import - \"$1\" >/dev/null";
-        let made = Command::new("sh").args(["-c", script]).arg(root.path()).arg(&name).status();
-        assert!(made.unwrap().success());
-        let image = Self(name);
+        let image = Self { engine, limits, name: unique("test") };
+        let (engine, name) = (&image.engine, &image.name);
+        let root = root.path().display();
+        assert!(
+            works(&format!("tar -C {root} -c . | {engine} import - {name}")),
+            "{engine} import"
+        );
         // A busybox that is linked dynamically runs in no empty image.
-        if docker(&["run", "--rm", "--network", "none", &image.0, "busybox", "true"]) {
-            Ok(image)
-        } else {
-            Err("busybox is not static")
+        if !works(&image.run("--network none", "busybox true")) {
+            skip(format!("{engine} runs no container here, or busybox is not static"));
         }
+        image
     }
 
     /// The command that runs `command` in a container of it.
     fn run(&self, options: &str, command: &str) -> String {
-        format!("docker run --rm -i {options} {} {command}", self.0)
+        let Self { engine, limits, name } = self;
+        format!("{engine} run --rm -i {limits} {options} {name} {command}")
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        docker(&["rmi", &self.0]);
+        works(&format!("{} rmi {}", self.engine, self.name));
     }
 }
 
@@ -81,12 +90,8 @@ fn docker(arguments: &[&str]) -> bool {
     Command::new("docker").args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
-fn image() -> Image {
-    Image::import().unwrap_or_else(|why| skip(why))
-}
-
 fn containers_are_told_apart_by_their_networks() {
-    let image = image();
+    let image = Image::of_docker();
     let text = told(&image.run("--network none", ""), 0);
     assert!(!text.contains("Could not be judged"), "{text}");
     // The way to the host is the bridge; loopback and abstract sockets are the container's own.
@@ -96,7 +101,7 @@ fn containers_are_told_apart_by_their_networks() {
     assert!(breaks(&text, "loopback-reach") && breaks(&text, "abstract-socket"), "{text}");
     // No shell is needed where the toolbox is handed in.
     told(
-        &format!("docker run --rm -i --network none -v {{dir}}:/in:ro {} /in/toolbox", image.0),
+        &format!("docker run --rm -i --network none -v {{dir}}:/in:ro {} /in/toolbox", image.name),
         0,
     );
 }
@@ -104,7 +109,7 @@ fn containers_are_told_apart_by_their_networks() {
 /// `--internal` takes the way to the internet, and leaves the one to the host's address on that very bridge, at which
 /// whatever listens on all addresses is reached.
 fn an_internal_network_is_judged() {
-    let image = image();
+    let image = Image::of_docker();
     let network = Thing { kind: "network", name: unique("internal") };
     assert!(docker(&["network", "create", "--internal", &network.name]));
     let gateway = Command::new("docker")
@@ -135,7 +140,7 @@ fn an_internal_network_is_judged() {
 }
 
 fn a_running_container_is_entered() {
-    let image = image();
+    let image = Image::of_docker();
     let container = Thing { kind: "container", name: unique("exec") };
     let started = docker(&[
         "run",
@@ -144,7 +149,7 @@ fn a_running_container_is_entered() {
         &container.name,
         "--network",
         "none",
-        &image.0,
+        &image.name,
         "sleep",
         "300",
     ]);
@@ -154,7 +159,7 @@ fn a_running_container_is_entered() {
 }
 
 fn a_container_that_is_paused_cannot_be_judged() {
-    let image = image();
+    let image = Image::of_docker();
     let container = Thing { kind: "container", name: unique("paused") };
     let name = &container.name;
     let run = image.run(&format!("--name {name} --network none -v {{dir}}:/in:ro"), "/in/toolbox");
@@ -170,7 +175,7 @@ fn a_container_that_is_paused_cannot_be_judged() {
 }
 
 fn a_strange_image_cannot_be_judged() {
-    let image = image();
+    let image = Image::of_docker();
     // The toolbox with the number of another machine in its header.
     let folder = tempfile::tempdir().unwrap();
     let foreign = folder.path().join("toolbox");
@@ -193,8 +198,30 @@ fn a_strange_image_cannot_be_judged() {
     assert!(text.contains("exec format error"), "{text}");
 }
 
+/// With images and containers in a folder of the test's.
+fn podman_is_judged() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("podman leaves a process behind where an ordinary user runs it");
+    }
+    if !works("podman --version") {
+        skip("podman is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let engine = format!(
+        "podman --root {path}/root --runroot {path}/run --storage-driver vfs --cgroup-manager cgroupfs"
+    );
+    // What podman asks for by itself is more than a root without all capabilities may have.
+    let image = Image::import(engine, "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024");
+    let text = told(&image.run("--network none", ""), 0);
+    assert!(!text.contains("Could not be judged"), "{text}");
+    let text = told(&image.run("--network host", ""), 1);
+    assert!(breaks(&text, "loopback-reach") && breaks(&text, "abstract-socket"), "{text}");
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
+        podman_is_judged,
         containers_are_told_apart_by_their_networks,
         an_internal_network_is_judged,
         a_running_container_is_entered,

@@ -13,6 +13,8 @@ mod namespaces;
 #[cfg(target_os = "linux")]
 mod nothing;
 #[cfg(target_os = "linux")]
+mod ssh;
+#[cfg(target_os = "linux")]
 mod stopped;
 #[cfg(target_os = "linux")]
 mod strange;
@@ -31,6 +33,7 @@ fn main() -> std::process::ExitCode {
         lab::trials(),
         namespaces::trials(),
         nothing::trials(),
+        ssh::trials(),
         stopped::trials(),
         strange::trials(),
     ])

@@ -4,8 +4,8 @@ use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
 
-use crate::suite::{breaks, needs_namespaces, told};
-use crate::trials::trials;
+use crate::suite::{breaks, needs_namespaces, probe, told, works};
+use crate::trials::{skip, trials};
 
 /// What a net namespace alone keeps in, and what it does not.
 fn closes_the_network_alone(command: &str) {
@@ -58,8 +58,54 @@ fn a_net_namespace_made_by_hand_is_entered() {
     closes_the_network_alone(&format!("{enter} {{toolbox}}"));
 }
 
+/// An engine removes a bridge while a run lasts, say. The machine is a net namespace here, the sandbox none at all.
+fn an_address_that_goes_away_meanwhile_is_not_judged() {
+    needs_namespaces();
+    if !works("unshare -rn ip address show") {
+        skip("the program ip is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = folder.path().join("sandbox");
+    let run = |lost: &str| {
+        std::fs::write(&sandbox, format!("{lost}\nexec \"$@\"\n")).unwrap();
+        let script = "ip link set lo up && ip address add 10.99.0.1/32 dev lo && exec \"$@\"";
+        let mut machine = Command::new("unshare");
+        machine.args(["-rn", "sh", "-c", script, "-", env!("CARGO_BIN_EXE_claude-bottle")]);
+        machine.args(["probe", "--color", "never", "--in", &format!("sh {}", sandbox.display())]);
+        let output = machine.arg("host-gateway").output().unwrap();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+    };
+    let (text, code) = run("");
+    assert!(breaks(&text, "host-gateway") && code == Some(1), "{text}");
+    let (text, _) = run("ip address delete 10.99.0.1/32 dev lo");
+    let lost = "this machine has lost the address 10.99.0.1 meanwhile: host-gateway";
+    assert!(text.contains(lost) && !text.contains("Could not be judged"), "{text}");
+}
+
+/// firejail hides `/tmp`. Which sockets of others stay in sight in `/run` is the machine's business: they are told of, not tried.
+fn firejail_is_judged() {
+    const JAIL: &str = "firejail --quiet --noprofile --private-tmp";
+    if !works(&format!("{JAIL} --net=none true")) {
+        skip("firejail is not installed, or this user may not use it");
+    }
+    let output = probe(&format!("{JAIL} --net=none sh -c"), &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
+    assert!(text.contains("As it should be") && !text.contains("does not hold"), "{text}");
+    if output.status.code() == Some(3) {
+        let unjudged = "the sandbox adds “in sight, and not this run's to try: /";
+        assert!(text.contains(unjudged), "{text}");
+    }
+    let open = told(&format!("{JAIL} sh -c"), 1);
+    for probe in ["loopback-reach", "host-gateway", "abstract-socket", "resolver-exfiltration"] {
+        assert!(breaks(&open, probe), "{open}");
+    }
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
+        an_address_that_goes_away_meanwhile_is_not_judged,
+        firejail_is_judged,
         a_net_namespace_alone_leaves_sockets_in_the_file_system,
         a_net_namespace_made_by_hand_is_entered,
     ]

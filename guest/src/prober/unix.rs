@@ -93,9 +93,11 @@ pub(super) fn paths(wanted: &Paths, nonce: &Nonce, until: Instant) -> Word {
         }
     }
     if let Some(path) = foreign.first() {
-        let (path, more) = (path.display(), foreign.len() - 1);
-        let detail =
-            format!("{path} and {more} more sockets in sight are nobody's that may be tried");
+        let more = match foreign.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let detail = format!("in sight, and not this run's to try: {}{more}", path.display());
         return Word { detail: Some(detail), ..Word::new(How::Fused) };
     }
     if !all {

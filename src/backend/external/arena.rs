@@ -1,5 +1,7 @@
 //! A sandbox of another make, and the witnesses on this machine around it.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,7 +109,16 @@ impl Fixture for Here {
     }
 
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
-        let batch = Batch { fuse: self.fuse(), ..batch.clone() };
+        // What this machine has lost may be somebody else's by now.
+        let gone = self.gone();
+        let fuse = match self.fuse() {
+            Fuse::Addresses(mut addresses) => {
+                addresses.retain(|address| !gone.contains(&address.ip()));
+                Fuse::Addresses(addresses)
+            }
+            fuse @ Fuse::Namespaces(_) => fuse,
+        };
+        let batch = Batch { fuse, ..batch.clone() };
         let answers = witness::control(Path::new(&self.toolbox), &batch).await;
         answers.map_err(|source| LabError::Control { place: place.to_owned(), source })
     }
@@ -118,6 +129,10 @@ impl Fixture for Here {
 
     fn inbound(&self) -> Option<Inbound> {
         None
+    }
+
+    fn gone(&self) -> BTreeSet<IpAddr> {
+        witness::gone(&self.posted.sites)
     }
 
     fn wiring(&self) -> Wiring {

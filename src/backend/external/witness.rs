@@ -82,17 +82,33 @@ fn toolbox_role(toolbox: &Path, role: &str) -> io::Result<Child> {
 fn addresses() -> Vec<IpAddr> {
     let loopback = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::from);
     let mut all = loopback.to_vec();
-    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(address) = interface.address else { continue };
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
-        let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip()));
-        let stays = |ip: &IpAddr| match ip {
+    for ip in on_interfaces() {
+        let stays = match ip {
             IpAddr::V4(v4) => !v4.is_link_local(),
             IpAddr::V6(v6) => !v6.is_unicast_link_local(),
         };
-        all.extend(v4.or(v6).filter(|ip| stays(ip) && !all.contains(ip)));
+        if stays && !all.contains(&ip) {
+            all.push(ip);
+        }
     }
     all
+}
+
+fn on_interfaces() -> impl Iterator<Item = IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    })
+}
+
+/// The addresses of `sites` that this machine has no more.
+pub(super) fn gone(sites: &Sites) -> BTreeSet<IpAddr> {
+    let has: BTreeSet<_> = on_interfaces().collect();
+    let had = sites.all().filter_map(|(.., one)| Some(one.address.inet()?.ip()));
+    // All of 127.0.0.0/8 is there with one address of it.
+    had.filter(|ip| !ip.is_loopback() && !has.contains(ip)).collect()
 }
 
 fn wanted(folder: &Path, allowed: &[Allowed]) -> Wanted {
