@@ -91,10 +91,10 @@ pub trait Backend: Send + Sync {
         drop(told);
     }
 
-    /// How it would carry out a plan; nothing is launched. None where it makes bottles under test alone.
-    fn outline(&self, plan: &Plan) -> Option<Outline> {
+    /// How it would carry out a plan; nothing is launched, and nobody asked. Else why it cannot.
+    fn outline(&self, plan: &Plan) -> Result<Outline, String> {
         let _ = plan;
-        None
+        Err(format!("{} starts no bottles yet", self.name()))
     }
 
     /// Launches a bottle for work, without a lab. Its teardown removes everything that was made for it.

@@ -74,7 +74,8 @@ Examples:
   claude-bottle start reviewer                  at work, with what the manifest lets it reach
   claude-bottle start reviewer --dry-run        what would be done
   claude-bottle start reviewer --offline        in a bottle without a way out
-  claude-bottle start reviewer --offline -- sh  a shell in the same bottle";
+  claude-bottle start reviewer --offline -- sh  a shell in the same bottle
+  claude-bottle start reviewer --backend docker in a container of the image that the manifest names";
 
 fn backend_names() -> clap::builder::PossibleValuesParser {
     backend::NAMES.into()
@@ -94,9 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         backend.with_context(|| format!("this build has no {} backend", arguments.backend))
     };
     // Without a look at the host, which would ask the engine.
-    let outline = on(&Host::bare())?.outline(&plan);
-    let outline =
-        outline.with_context(|| format!("{} starts no bottles yet", arguments.backend))?;
+    let outline = on(&Host::bare())?.outline(&plan).map_err(anyhow::Error::msg)?;
     if arguments.dry_run {
         let told = match arguments.format {
             Format::Text => plan::text::render(&plan, &outline),

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use thiserror::Error;
 
@@ -64,7 +65,8 @@ pub enum Variable {
 }
 
 /// How much of the host a bottle may take; none: as much as there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Limits {
     /// Memory, in MiB.
     pub memory_mib: Option<u32>,

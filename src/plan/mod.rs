@@ -7,7 +7,6 @@ mod facts;
 pub mod text;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,7 +14,7 @@ use thiserror::Error;
 
 pub use self::facts::{Facts, There};
 use crate::bundle::pipelock::{Allowlist, Source, Wanted, classify};
-use crate::manifest::{Manifest, Prompt, Variable};
+use crate::manifest::{Limits, Manifest, Prompt, Runtime, Variable};
 use crate::nearest::{UnknownWord, quote};
 
 /// The home folder in a bottle.
@@ -41,6 +40,13 @@ pub struct Plan {
     pub agent: String,
     /// The name of its bottle in the manifest.
     pub bottle: String,
+    /// The image, for backends that run containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The container runtime, for the same.
+    pub runtime: Runtime,
+    /// How much of the host it may take, for backends that can limit it.
+    pub limits: Limits,
     /// The program and its arguments, the prompt included.
     pub command: Vec<String>,
     /// The folder of the bottle that it runs in: the first that is mounted, or its home.
@@ -60,12 +66,12 @@ pub struct Plan {
 /// How a backend carries a plan out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outline {
-    /// The bottle's address.
-    pub bottle: IpAddr,
-    /// The bundle's address, the only one that the bottle reaches.
-    pub bundle: IpAddr,
+    /// The bottle's address, or where it is taken from if it is chosen at the launch.
+    pub bottle: String,
+    /// The same of the bundle's, the only one that the bottle reaches.
+    pub bundle: String,
     /// What the command runs in.
-    pub runtime: &'static str,
+    pub runtime: String,
     /// The daemons that are run in the bundle.
     pub runs: Vec<&'static str>,
     /// What is done, in order.
@@ -199,6 +205,9 @@ pub fn resolve(manifest: &Manifest, agent: &str, facts: &Facts) -> Result<Plan, 
     Ok(Plan {
         agent: name.clone(),
         bottle: wanted.bottle.clone(),
+        image: bottle.image.clone(),
+        runtime: bottle.runtime,
+        limits: bottle.limits,
         folder: folder.unwrap_or_else(|| HOME.to_owned()),
         env: env.collect(),
         egress: Allowlist::of(built_in(&wanted.command[0]).chain(bottle.wanted.iter().cloned())),

@@ -20,13 +20,13 @@ pub fn json(plan: &Plan, outline: &Outline) -> String {
 
 /// For people: what may be reached and who wants it, then the bottle, then the steps.
 pub fn render(plan: &Plan, outline: &Outline) -> String {
-    let Plan { agent, bottle, command, folder, env, egress, daemons, mounts, copies } = plan;
+    let Plan { agent, bottle, command, folder, env, egress, daemons, mounts, copies, .. } = plan;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<9} {}", visible(value));
     };
     line("agent", &format!("{agent}, in a bottle {bottle}"));
-    line("runtime", outline.runtime);
+    line("runtime", &outline.runtime);
     line("network", &format!("{} reaches {} and nothing else", outline.bottle, outline.bundle));
     line("daemons", &told_daemons(daemons, &outline.runs));
     if egress.is_empty() {

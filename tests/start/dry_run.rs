@@ -11,14 +11,35 @@ use crate::build::Build;
 use crate::project::{Project, text};
 use crate::trials::trials;
 
+fn build() -> Build {
+    Build::new()
+        .bottle("env", json!({ "LANG": "C", "TOKEN": { "from": "SECRET" } }))
+        .bottle("egress", json!(["b.test", { "host": "10.1.0.0/16", "ports": [5432] }]))
+        .bottle("ssh", json!(["b.test"]))
+        .agent("prompt", json!("Review\nthis."))
+}
+
 fn project() -> Project {
-    Project::new(
-        &Build::new()
-            .bottle("env", json!({ "LANG": "C", "TOKEN": { "from": "SECRET" } }))
-            .bottle("egress", json!(["b.test", { "host": "10.1.0.0/16", "ports": [5432] }]))
-            .bottle("ssh", json!(["b.test"]))
-            .agent("prompt", json!("Review\nthis.")),
-    )
+    Project::new(&build())
+}
+
+/// All of what is told of a bottle in containers: it is the same on every host.
+fn it_tells_how_containers_are_made() {
+    let build = build()
+        .bottle("image", json!("localhost/smith:1"))
+        .bottle("runtime", json!("runsc"))
+        .bottle("limits", json!({ "memory-mib": 512, "cpus": 2, "processes": 64 }));
+    let containers = Project::new(&build);
+    let mut dry = containers.start(&["--backend", "docker", "--dry-run"]);
+    let told = text(&dry.env("SECRET", "hunter2").output().unwrap());
+    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(told) });
+    // Without an image there is nothing to run.
+    let project = project();
+    let mut dry = project.start(&["--backend", "docker", "--dry-run"]);
+    let output = dry.env("SECRET", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("names none for the bottle `box`"), "{said}");
 }
 
 fn it_tells_everything_but_secrets() {
@@ -67,8 +88,12 @@ fn no_engine_is_spoken_to() {
     let mut doctor = Command::new(env!("CARGO_BIN_EXE_claude-bottle"));
     doctor.arg("doctor").env("DOCKER_HOST", &host).output().unwrap();
     assert!(connections() > 0, "the doctor asks");
+    let docker = Project::new(&build().bottle("image", json!("localhost/smith:1")));
+    let with = ["--dry-run", "--format"];
     for format in ["text", "json"] {
-        let mut dry = project.start(&["--dry-run", "--format", format]);
+        let mut dry = docker.start(&[with[0], with[1], format, "--backend", "docker"]);
+        text(&dry.env("SECRET", "").env("DOCKER_HOST", &host).output().unwrap());
+        let mut dry = project.start(&[with[0], with[1], format]);
         text(&dry.env("SECRET", "").env("DOCKER_HOST", &host).output().unwrap());
     }
     assert_eq!(connections(), 0);
@@ -95,6 +120,7 @@ fn what_is_wrong_is_told_before_anything_is_done() {
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         it_tells_everything_but_secrets,
+        it_tells_how_containers_are_made,
         offline_nothing_may_be_reached,
         no_engine_is_spoken_to,
         what_is_wrong_is_told_before_anything_is_done,

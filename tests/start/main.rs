@@ -7,6 +7,10 @@ mod build;
 #[cfg(target_os = "linux")]
 mod dry_run;
 #[cfg(target_os = "linux")]
+mod engine;
+#[cfg(target_os = "linux")]
+mod on_docker;
+#[cfg(target_os = "linux")]
 mod person;
 #[cfg(target_os = "linux")]
 mod project;
@@ -20,7 +24,13 @@ mod work;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    trials::run([dry_run::trials(), person::trials(), way_out::trials(), work::trials()])
+    trials::run([
+        dry_run::trials(),
+        on_docker::trials(),
+        person::trials(),
+        way_out::trials(),
+        work::trials(),
+    ])
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -11,12 +11,10 @@ use nix::sys::termios::tcgetattr;
 use nix::unistd::Pid;
 
 use crate::build::Build;
-use crate::project::Project;
-use crate::trials::{needs_user_namespaces, trials};
+use crate::project::{On, Project, on_each_backend};
 
-fn the_terminal_is_the_commands() {
-    needs_user_namespaces();
-    let project = Project::new(&Build::new());
+fn the_terminal_is_the_commands(on: On) {
+    let project = Project::on(on, &Build::new());
     let size = Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None).unwrap();
     let before = tcgetattr(&pair.slave).unwrap();
@@ -52,9 +50,8 @@ fn seen(ours: &mut File, until: &str) -> String {
     seen
 }
 
-fn the_terminals_size_is_followed_and_a_hang_up_ends_the_command() {
-    needs_user_namespaces();
-    let project = Project::new(&Build::new());
+fn the_terminals_size_is_followed_and_a_hang_up_ends_the_command(on: On) {
+    let project = Project::on(on, &Build::new());
     let size = Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None).unwrap();
     let before = tcgetattr(&pair.slave).unwrap();
@@ -80,8 +77,9 @@ fn the_terminals_size_is_followed_and_a_hang_up_ends_the_command() {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![
+    on_each_backend![
         the_terminal_is_the_commands,
         the_terminals_size_is_followed_and_a_hang_up_ends_the_command,
     ]
+    .into()
 }

@@ -7,22 +7,25 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
+use bollard::query_parameters::LogsOptionsBuilder;
+use futures_util::StreamExt as _;
 use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::build::Build;
-use crate::project::{Project, text};
+use crate::engine::Private;
+use crate::project::{On, Project, on_each_backend, text};
 use crate::trials::{needs_user_namespaces, trials};
 
 fn mounted() -> Build {
     Build::new().bottle("mounts", json!([{ "source": ".", "target": "/work", "writable": true }]))
 }
 
-fn it_works_in_the_project_with_what_the_manifest_gives_it() {
-    needs_user_namespaces();
-    let project = Project::new(
+fn it_works_in_the_project_with_what_the_manifest_gives_it(on: On) {
+    let project = Project::on(
+        on,
         &mounted()
             .bottle("env", json!({ "WORD": "a b", "TOKEN": { "from": "SECRET" } }))
             .agent("skills", json!(["review"])),
@@ -36,18 +39,16 @@ fn it_works_in_the_project_with_what_the_manifest_gives_it() {
     assert_eq!(fs::read_to_string(project.path("file")).unwrap(), "made\n");
 }
 
-fn a_prompt_is_the_last_argument() {
-    needs_user_namespaces();
+fn a_prompt_is_the_last_argument(on: On) {
     let build = Build::new()
         .agent("command", json!(["sh", "-c", "printf '%s|' \"$@\"", "x", "-p"]))
         .agent("prompt", json!("Review\nthis."));
-    let output = Project::new(&build).start(&[]).output().unwrap();
+    let output = Project::on(on, &build).start(&[]).output().unwrap();
     assert_eq!(text(&output), "-p|Review\nthis.|");
 }
 
-fn codes_come_through() {
-    needs_user_namespaces();
-    let project = Project::new(&Build::new());
+fn codes_come_through(on: On) {
+    let project = Project::on(on, &Build::new());
     let code = |script: &str| project.sh(script).status.code();
     assert_eq!(code("exit 7"), Some(7));
     assert_eq!(code("kill -9 $$"), Some(137));
@@ -61,9 +62,8 @@ fn codes_come_through() {
     assert_eq!(code, Some(126), "{said}");
 }
 
-fn input_is_passed_on() {
-    needs_user_namespaces();
-    let project = Project::new(&Build::new());
+fn input_is_passed_on(on: On) {
+    let project = Project::on(on, &Build::new());
     let mut start = project.start(&["--offline", "--", "cat"]);
     let mut child = start.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"typed").unwrap();
@@ -109,10 +109,27 @@ fn arguments() -> Vec<String> {
     all.map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
 }
 
-fn secrets_are_in_no_argument_and_nothing_is_left() {
-    needs_user_namespaces();
+/// What an engine shows of all that it has says nothing of the secret, and does say what the bottle is.
+fn nobody_is_shown(secret: &str, private: &Private) {
+    let docker = private.client.docker();
+    let shown = private.runtime.block_on(async {
+        let mut shown = Vec::new();
+        for container in docker.list_containers(None).await.unwrap() {
+            let id = container.id.unwrap();
+            let inspected = docker.inspect_container(&id, None).await.unwrap();
+            let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+            let logs: Vec<_> = docker.logs(&id, Some(options)).collect().await;
+            shown.push(format!("{inspected:?} {logs:?}"));
+        }
+        shown
+    });
+    assert!(shown.iter().any(|shown| shown.contains("smith-")), "{shown:?}");
+    assert!(!shown.iter().any(|shown| shown.contains(secret)));
+}
+
+fn secrets_are_in_no_argument_and_nothing_is_left(on: On) {
     let project =
-        Project::new(&Build::new().bottle("env", json!({ "TOKEN": { "from": "SECRET" } })));
+        Project::on(on, &Build::new().bottle("env", json!({ "TOKEN": { "from": "SECRET" } })));
     let (secret, mark) =
         (format!("secret-{:x}", std::process::id()), 98_000_000 + std::process::id());
     let script = format!("echo ready $TOKEN; exec sleep {mark}");
@@ -128,6 +145,9 @@ fn secrets_are_in_no_argument_and_nothing_is_left() {
         thread::sleep(Duration::from_millis(5));
     }
     assert!(!arguments().iter().any(|line| line.contains(&secret)));
+    if let On::Docker(private) = on {
+        nobody_is_shown(&secret, private);
+    }
     // A hang-up ends the command, and with it the bottle.
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     kill(pid, Signal::SIGHUP).unwrap();
@@ -136,12 +156,13 @@ fn secrets_are_in_no_argument_and_nothing_is_left() {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![
+    let mut all = trials![nothing_is_reached_and_nothing_of_the_host_is_seen];
+    all.extend(on_each_backend![
         it_works_in_the_project_with_what_the_manifest_gives_it,
         a_prompt_is_the_last_argument,
         codes_come_through,
         input_is_passed_on,
-        nothing_is_reached_and_nothing_of_the_host_is_seen,
         secrets_are_in_no_argument_and_nothing_is_left,
-    ]
+    ]);
+    all
 }

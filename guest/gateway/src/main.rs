@@ -1,8 +1,9 @@
 //! The gateway: a bottle's one way out, a small forward proxy that lets through what its allow-list names.
 //!
-//! `gateway [--config FILE] [--until-eof]` reads [`Config`] (from `/etc/gateway.json` without the option), takes over an
-//! inherited listening socket (`LISTEN_FDS=1`, descriptor 3) or listens itself, writes a line `listening on …` and then one
-//! JSON line per decision. It ends on SIGTERM and SIGINT, and with `--until-eof` at the end of its standard input.
+//! `gateway [--config FILE] [--until-eof]` reads [`Config`] (without the option from the variable `BOTTLE_GATEWAY`, or from
+//! `/etc/gateway.json` if that is not set), takes over an inherited listening socket (`LISTEN_FDS=1`, descriptor 3) or listens
+//! itself, writes a line `listening on …` and then one JSON line per decision. It ends on SIGTERM and SIGINT, and with
+//! `--until-eof` at the end of its standard input.
 //!
 //! A lab that shows how the probes of a gateway fail makes it overlook something (`--weakness NAME`); it then says so on
 //! standard error.
@@ -25,11 +26,13 @@ mod upstream;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use claude_bottle_protocol::gateway::{Config, Weakness};
+use claude_bottle_protocol::gateway::{CONFIG, Config, Weakness};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The file that is read where nothing else is named.
+const FILE: &str = "/etc/gateway.json";
 /// The longest configuration in bytes.
 const LONGEST_CONFIG: u64 = 4 * 1024 * 1024;
 
@@ -44,18 +47,19 @@ fn main() -> ExitCode {
 }
 
 struct Options {
-    config: String,
+    config: Option<String>,
     until_eof: bool,
     weakness: Option<Weakness>,
 }
 
 fn options() -> Result<Options, String> {
-    let config = "/etc/gateway.json".into();
-    let mut options = Options { config, until_eof: false, weakness: None };
+    let mut options = Options { config: None, until_eof: false, weakness: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--config" => options.config = arguments.next().ok_or("--config wants a file")?,
+            "--config" => {
+                options.config = Some(arguments.next().ok_or("--config wants a file")?);
+            }
             "--until-eof" => options.until_eof = true,
             "--weakness" => {
                 let name = arguments.next().ok_or("--weakness wants a name")?;
@@ -69,18 +73,29 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-fn read_config(path: &str) -> Result<Config, String> {
+/// The configuration: that of the file, if one is named, else that of the variable, else that of the usual file.
+fn read_config(file: Option<&str>) -> Result<Config, String> {
+    let inherited = || std::env::var(CONFIG).ok().filter(|text| !text.is_empty());
+    let (from, text) = match file.map_or_else(inherited, |_| None) {
+        Some(text) => (CONFIG, text),
+        None => read_file(file.unwrap_or(FILE))?,
+    };
+    serde_json::from_str(&text).map_err(|error| format!("{from}: {error}"))
+}
+
+/// A file's name and its text.
+fn read_file(path: &str) -> Result<(&str, String), String> {
     use std::io::Read as _;
-    let wrong = |error: &dyn std::fmt::Display| format!("{path}: {error}");
-    let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
     let mut text = String::new();
-    file.take(LONGEST_CONFIG).read_to_string(&mut text).map_err(|error| wrong(&error))?;
-    serde_json::from_str(&text).map_err(|error| wrong(&error))
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(LONGEST_CONFIG).read_to_string(&mut text));
+    read.map_err(|error| format!("{path}: {error}"))?;
+    Ok((path, text))
 }
 
 fn run() -> Result<(), String> {
     let options = options()?;
-    let mut config = read_config(&options.config)?;
+    let mut config = read_config(options.config.as_deref())?;
     if let Some(weakness) = options.weakness {
         eprintln!("gateway: weakened on purpose ({})", weakness.as_str());
     }

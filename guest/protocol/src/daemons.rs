@@ -22,7 +22,7 @@ use thiserror::Error;
 
 /// The variable that selects daemons: their names, separated by commas.
 pub const SELECTION: &str = "BOTTLE_DAEMONS";
-/// The variable that names a table file; see [`Table::parse`].
+/// The variable that names a table file, or holds the table itself if it begins with `{`; see [`Table::parse`].
 pub const TABLE: &str = "BOTTLE_DAEMON_TABLE";
 /// The name under which the init itself answers for the daemons' states; see [`crate::supervise`].
 pub const SUPERVISE: &str = "supervise";

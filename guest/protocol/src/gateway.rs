@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// The gateway's configuration, a JSON file.
+/// The variable that holds the configuration itself, for a gateway that is in a container of its own and has no file.
+pub const CONFIG: &str = "BOTTLE_GATEWAY";
+
+/// The gateway's configuration, in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

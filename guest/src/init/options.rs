@@ -1,6 +1,6 @@
 //! What the init is asked to do, from its arguments and its environment.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -62,9 +62,9 @@ impl Options {
     ) -> Result<Self, OptionsError> {
         // An empty variable is one that is not set.
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let table_file = match arguments {
-            [] => variable(TABLE).map(PathBuf::from),
-            [flag, file] if flag == "--table" => Some(PathBuf::from(file)),
+        let table = match arguments {
+            [] => variable(TABLE).as_deref().map(named_or_written).transpose()?,
+            [flag, file] if flag == "--table" => Some(read_table(Path::new(file))?),
             [flag] if flag == "--table" => return Err(OptionsError::NoFile),
             [flag, _, extra, ..] if flag == "--table" => {
                 return Err(OptionsError::Argument(extra.clone()));
@@ -81,10 +81,7 @@ impl Options {
                 _ => Err(OptionsError::Milliseconds { variable: name, value: value.into_owned() }),
             }
         };
-        let table = match table_file {
-            Some(path) => Table::built_in().extended(read_table(&path)?),
-            None => Table::built_in(),
-        };
+        let table = Table::built_in().extended(table.unwrap_or_default());
         let selection = variable(SELECTION).unwrap_or_default();
         let folder = variable(RUN_DIR).unwrap_or_else(|| DEFAULT_RUN_DIR.into());
         Ok(Self {
@@ -94,6 +91,15 @@ impl Options {
             socket: Path::new(&folder).join(SOCKET),
         })
     }
+}
+
+/// The table that the variable has: its file, or itself, for an init that is in a container and has no file.
+fn named_or_written(value: &OsStr) -> Result<Table, OptionsError> {
+    if !value.as_encoded_bytes().starts_with(b"{") {
+        return read_table(Path::new(value));
+    }
+    Table::parse(value.as_encoded_bytes())
+        .map_err(|source| OptionsError::Table { path: TABLE.into(), source })
 }
 
 fn read_table(path: &Path) -> Result<Table, OptionsError> {
@@ -142,6 +148,16 @@ mod tests {
             (Duration::from_millis(7), Duration::ZERO)
         );
         assert_eq!(options.socket, Path::new("/x/supervise.sock"));
+    }
+
+    #[test]
+    fn a_table_may_be_in_the_variable_itself() {
+        let table = |table: &str| read(&[], &[(SELECTION, "mine"), (TABLE, table)]);
+        let options = table(r#"{"mine": {"argv": ["/mine"]}}"#).unwrap();
+        assert_eq!(options.selected[0].entry.as_ref().unwrap().argv, ["/mine"]);
+        let error = table("{").unwrap_err();
+        assert_eq!(error.to_string(), "the daemon table BOTTLE_DAEMON_TABLE is wrong");
+        assert!(matches!(table("/nowhere"), Err(OptionsError::Unreadable { .. })));
     }
 
     #[test]

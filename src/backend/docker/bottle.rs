@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 
 use super::engine::Engine;
 use super::error::{DockerError, call};
+use super::gateway::Gateway;
 use super::launch::{Container, Guard, create, finish, joining};
 use super::plan::{Plan, pinner_that_looks};
 use crate::backend::namespace::launcher;
@@ -28,6 +29,8 @@ pub struct DockerBottle {
     agent: Container,
     bundle: String,
     session: Session,
+    /// None where the bundle has no way out.
+    gateway: Option<Gateway>,
     undo: Mutex<Option<(Teardown, Guard)>>,
 }
 
@@ -42,7 +45,12 @@ impl DockerBottle {
         guard: Guard,
     ) -> Self {
         let undo = Mutex::new(Some((teardown, guard)));
-        Self { engine, plan, agent, bundle, session, undo }
+        Self { engine, plan, agent, bundle, session, gateway: None, undo }
+    }
+
+    /// With the gateway that listens in its bundle.
+    pub(super) fn with(self, gateway: Option<Gateway>) -> Self {
+        Self { gateway, ..self }
     }
 
     /// The engine.
@@ -122,9 +130,16 @@ impl Bottle for DockerBottle {
         self.session.start(command)
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.gateway.as_ref().map(Gateway::refusals).unwrap_or_default()
+    }
+
     async fn teardown(&self) -> Result<(), TeardownError> {
         let undo = self.undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some((mut teardown, mut guard)) = undo else { return Ok(()) };
+        if let Some(gateway) = &self.gateway {
+            gateway.end(&self.engine, &self.bundle).await;
+        }
         let undone = teardown.run().await;
         if undone.is_ok() {
             guard.disarm();

@@ -59,6 +59,17 @@ pub enum DockerError {
     /// The bundle has no such daemons.
     #[error("the bundle cannot run these daemons")]
     Daemons(#[source] claude_bottle_protocol::daemons::SelectError),
+    /// What may be reached does not fit into a variable.
+    #[error("the gateway's allow-list has {bytes} bytes, and can have {longest} at most")]
+    LongList {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        longest: usize,
+    },
+    /// The bundle's gateway does not listen.
+    #[error("the gateway does not listen: {}", .0.as_str().trim())]
+    Gateway(Untrusted),
     /// Every subnet is in use.
     #[error(
         "no free /28 is left in {pool}: `claude-bottle ls` tells which bottles hold one, and `claude-bottle cleanup` removes those whose \

@@ -1,4 +1,4 @@
-//! The toolbox's image: nothing but the toolbox, built in memory, known by what is in it.
+//! The toolbox's image: nothing but the toolbox and the gateway, built in memory, known by what is in it.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,10 +11,9 @@ use tar::{Builder, EntryType, Header};
 
 use super::engine::Engine;
 use super::error::{DockerError, call, missing};
-use super::plan::{IN_IMAGE, label};
+use super::plan::{AGENT, IN_IMAGE, label};
+use super::way_out::GATEWAY;
 
-/// The user of the image, as in a bottle of the embedded backend.
-const AGENT: u64 = 1000;
 /// The repository of the image's tags.
 pub const REPOSITORY: &str = "claude-bottle/toolbox";
 
@@ -28,11 +27,11 @@ pub struct Image {
 impl Image {
     /// The image of this program's toolbox.
     pub fn new() -> Result<Self, DockerError> {
-        Ok(Self::of(&crate::toolbox::bytes()?))
+        Ok(Self::of(&crate::toolbox::bytes()?, &crate::toolbox::gateway_bytes()?))
     }
 
-    fn of(toolbox: &[u8]) -> Self {
-        let context = context(toolbox).expect("memory takes what is written to it");
+    fn of(toolbox: &[u8], gateway: &[u8]) -> Self {
+        let context = context(toolbox, gateway).expect("memory takes what is written to it");
         let hash = Sha256::digest(&context);
         let mut tag = format!("{REPOSITORY}:");
         for byte in hash.iter().take(8) {
@@ -68,7 +67,7 @@ impl Image {
     }
 }
 
-fn context(toolbox: &[u8]) -> io::Result<Vec<u8>> {
+fn context(toolbox: &[u8], gateway: &[u8]) -> io::Result<Vec<u8>> {
     // An archive within the archive: unpacked by the engine, it keeps its owners.
     let mut root = Builder::new(Vec::new());
     for (path, mode, owner) in [
@@ -88,6 +87,7 @@ fn context(toolbox: &[u8]) -> io::Result<Vec<u8>> {
     file(&mut root, "etc/group", 0o644, format!("agent:x:{AGENT}:\n").as_bytes())?;
     file(&mut root, "etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
     file(&mut root, IN_IMAGE.trim_start_matches('/'), 0o755, toolbox)?;
+    file(&mut root, GATEWAY.trim_start_matches('/'), 0o755, gateway)?;
     let dockerfile = format!(
         "FROM scratch\nADD root.tar /\nUSER {AGENT}:{AGENT}\nENV HOME=/home/agent USER=agent\n\
          LABEL {}={}\nENTRYPOINT [\"{IN_IMAGE}\"]\n",
@@ -123,7 +123,9 @@ mod tests {
 
     #[test]
     fn a_tag_is_the_content() {
-        assert_eq!(Image::of(b"one").tag(), Image::of(b"one").tag());
-        assert_ne!(Image::of(b"one").tag(), Image::of(b"two").tag());
+        let tag = |toolbox, gateway| Image::of(toolbox, gateway).tag().to_owned();
+        assert_eq!(tag(b"one", b"1"), tag(b"one", b"1"));
+        assert_ne!(tag(b"one", b"1"), tag(b"two", b"1"));
+        assert_ne!(tag(b"one", b"1"), tag(b"one", b"2"));
     }
 }

@@ -15,10 +15,12 @@ use super::bottle::DockerBottle;
 use super::cleanup;
 use super::engine::Engine;
 use super::error::{DockerError, call, missing, status};
+use super::gateway::Gateway;
 use super::image::Image;
 use super::owner::Owner;
 use super::plan::{Facts, Plan, Step, check};
 use super::spec::Spec;
+use super::way_out::WayOut;
 use crate::bottle::session::Session;
 use crate::report::text::Untrusted;
 use crate::teardown::Teardown;
@@ -100,14 +102,22 @@ impl Launch<'_> {
                 if absent { DockerError::NoImage(wanted.clone()) } else { other }
             })?;
         }
-        let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag(), facts));
-        let (network, plan) = planned?;
+        let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag(), facts.clone()));
+        let (network, mut plan) = planned?;
         self.undo(
             "the network",
             &network,
             |engine, id| async move { engine.remove_network(&id).await },
         );
         (self.done)(Step::Network);
+        if let Some(out) = claim_way_out(engine, spec, &mut plan, facts).await? {
+            self.undo(
+                "the network",
+                &out,
+                |engine, id| async move { engine.remove_network(&id).await },
+            );
+            (self.done)(Step::WayOut);
+        }
         self.plan = Some(plan.clone());
         built?;
         for (step, volume) in &plan.volumes {
@@ -123,6 +133,9 @@ impl Launch<'_> {
         // One that joins the other must find it.
         let bundle = self.create(&plan.container("bundle"), plan.bundle.clone()).await;
         let bundle = self.created(Step::Bundle, bundle)?;
+        if let Some(out) = &plan.way_out {
+            connect(engine, &out.network.name, out.connection.clone(), &bundle).await?;
+        }
         let agent = self.create(&plan.container("agent"), plan.agent.clone()).await;
         let agent = self.created(Step::Agent, agent)?;
         let pinner = self.pinner(&plan, &agent, spec.image.is_some()).await?;
@@ -142,13 +155,16 @@ impl Launch<'_> {
             engine.remove_container(&pinner).await?;
             (self.done)(Step::Pinned);
         }
+        let gateway = match &plan.way_out {
+            Some(_) => {
+                let gateway = Gateway::listening(engine, &bundle).await?;
+                (self.done)(Step::GatewayListens);
+                Some(gateway)
+            }
+            None => None,
+        };
         if let Some(second) = &plan.second_network {
-            let request = NetworkConnectRequest {
-                container: agent.clone(),
-                ..NetworkConnectRequest::default()
-            };
-            let connected = engine.docker.connect_network(second, request).await;
-            connected.map_err(call(format!("connect the agent to the network {second}")))?;
+            connect(engine, second, NetworkConnectRequest::default(), &agent).await?;
             (self.done)(Step::SecondNetwork);
         }
         let (session, pids) = tokio::join!(greet(attached), pids(engine, &bundle, &agent));
@@ -171,7 +187,8 @@ impl Launch<'_> {
             session,
             teardown,
             guard,
-        );
+        )
+        .with(gateway);
         Ok(Launched { plan, network, bundle, agent, bottle })
     }
 
@@ -320,6 +337,44 @@ pub(super) async fn claim(
             }
         }
     }
+}
+
+/// Makes the network that leads out, if one is planned, on another subnet if somebody else was quicker; its id.
+async fn claim_way_out(
+    engine: &Engine,
+    spec: &Spec,
+    plan: &mut Plan,
+    facts: Facts,
+) -> Result<Option<String>, DockerError> {
+    let mut taken = [facts.taken, vec![plan.subnet]].concat();
+    let mut tries = 0;
+    while let Some(out) = &plan.way_out {
+        match engine.docker.create_network(out.network.clone()).await {
+            Ok(made) => return Ok(Some(made.id)),
+            Err(error) if overlaps(&error) && tries < TRIES => {
+                tries += 1;
+                taken.push(out.subnet);
+                let labels = out.network.labels.clone().unwrap_or_default();
+                plan.way_out = Some(Box::new(WayOut::plan(spec, &labels, &taken, 0)?));
+            }
+            Err(error) => {
+                return Err(call(format!("create the network {}", out.network.name))(error));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Puts a container on a further network.
+async fn connect(
+    engine: &Engine,
+    network: &str,
+    request: NetworkConnectRequest,
+    container: &str,
+) -> Result<(), DockerError> {
+    let request = NetworkConnectRequest { container: container.to_owned(), ..request };
+    let connected = engine.docker.connect_network(network, request).await;
+    connected.map_err(call(format!("connect the container {container} to the network {network}")))
 }
 
 fn overlaps(error: &Error) -> bool {

@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `spec` | what is wanted, deliberate holes included |
 //! | `plan` | every request of a launch, as data |
+//! | `way_out`, `gateway` | the bundle's second network, and the gateway there |
 //! | `engine`, `attached`, `image` | what an engine is asked |
 //! | `launch`, `bottle` | carrying a plan out, and the handle |
+//! | `work` | a bottle for work: an agent of a manifest as it is wanted here |
 //! | `under_test`, `holes` | what a bottle under test is to be like, sound or breached |
 //! | `drawn` | what an engine makes of a plan, for the simulator |
 //! | `arena`, `system` | the lab around it: a whole world on a private engine, little on the machine's own |
@@ -23,6 +25,7 @@ pub mod cleanup;
 mod drawn;
 pub mod engine;
 pub mod error;
+mod gateway;
 mod holes;
 pub mod image;
 pub mod launch;
@@ -34,6 +37,8 @@ pub mod private;
 pub mod spec;
 mod system;
 mod under_test;
+pub mod way_out;
+mod work;
 
 use std::fmt;
 use std::time::Instant;
@@ -50,9 +55,11 @@ use self::plan::Step;
 pub use self::spec::Spec;
 use self::system::SystemArena;
 use crate::backend::{Arena, Backend, LaunchError, Told};
+use crate::bottle::Bottle;
 use crate::breach::Breach;
 use crate::expected::Table;
 use crate::host::{EngineKind, Host, Lack, Requirement, Requirements};
+use crate::plan::{Outline, Plan as WorkPlan};
 use crate::probe::definition::Probe;
 
 /// The backend's name.
@@ -146,6 +153,14 @@ impl Backend for Docker {
             Ok(EngineKind::Private) => Some(drawn::topology(breach).table(probes, NAME)),
             Ok(EngineKind::System) | Err(_) => None,
         }
+    }
+
+    fn outline(&self, plan: &WorkPlan) -> Result<Outline, String> {
+        work::outline(plan)
+    }
+
+    async fn start(&self, plan: &WorkPlan) -> Result<Box<dyn Bottle>, LaunchError> {
+        work::start(&self.host, plan, &self.telling()).await
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
-    Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
-    VolumeCreateRequest,
+    Ipam, IpamConfig, Mount as BindMount, MountType, NetworkCreateRequest, NetworkingConfig,
+    RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
 };
 use claude_bottle_protocol::daemons::{self, Table};
 use ipnet::Ipv4Net;
@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use super::error::DockerError;
 use super::spec::{Joined, Mount, Spec};
+use super::way_out::{self, WayOut};
+use crate::bundle::gateway;
 
 /// The labels of everything that is made for a bottle.
 pub mod label {
@@ -30,6 +32,8 @@ pub mod label {
 
 /// The names under which the bundle is known in a bottle.
 pub const ALIASES: &[&str] = &["bundle", "pipelock", "egress", "gitleaks", "supervise", "gateway"];
+/// The user and the group of the agent's commands, as in a bottle of the embedded backend.
+pub(super) const AGENT: u64 = 1000;
 /// The agent's writable folder, a volume.
 pub const HOME: &str = "/home/agent";
 /// Where the toolbox is in its own image.
@@ -58,6 +62,8 @@ pub enum Step {
     Image,
     /// The bottle's network.
     Network,
+    /// The network that leads out, for the bundle alone.
+    WayOut,
     /// The volume of the agent's home.
     Home,
     /// The volume that the toolbox comes in on.
@@ -74,6 +80,8 @@ pub enum Step {
     AgentRuns,
     /// Routes and packet filter are in place, and the pinner is gone.
     Pinned,
+    /// The bundle's gateway listens.
+    GatewayListens,
     /// The agent is on a second network.
     SecondNetwork,
     /// The session has greeted.
@@ -86,6 +94,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Image => "the toolbox's image is there",
             Self::Network => "the network is made",
+            Self::WayOut => "the bundle's way out is made",
             Self::Home => "the agent's home is made",
             Self::Toolbox => "the toolbox's volume is made",
             Self::Bundle => "the bundle is made",
@@ -94,6 +103,7 @@ impl fmt::Display for Step {
             Self::BundleRuns => "the bundle runs",
             Self::AgentRuns => "the agent runs",
             Self::Pinned => "routes and packet filter are pinned",
+            Self::GatewayListens => "the gateway listens",
             Self::SecondNetwork => "the agent is on a second network",
             Self::Greeted => "the agent answers",
         })
@@ -117,6 +127,8 @@ pub struct Plan {
     pub stages: Vec<Vec<Step>>,
     /// The network.
     pub network: NetworkCreateRequest,
+    /// The bundle's way out, if it has one.
+    pub way_out: Option<Box<WayOut>>,
     /// The volumes.
     pub volumes: BTreeMap<Step, VolumeCreateRequest>,
     /// The bundle.
@@ -146,7 +158,7 @@ impl Plan {
         check(spec, facts)?;
         let subnet = free_subnet(spec.pool, &facts.taken, first)
             .ok_or(DockerError::PoolExhausted { pool: spec.pool })?;
-        let host = |number: u32| Ipv4Addr::from(u32::from(subnet.network()) + number);
+        let host = |number| host_of(subnet, number);
         let at = Addresses { gateway: host(1), bundle: host(2), agent: host(3) };
         let labels: HashMap<String, String> = [
             (label::BOTTLE, spec.name.as_str()),
@@ -155,6 +167,11 @@ impl Plan {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
+        let way_out = || {
+            let taken = [facts.taken.as_slice(), &[subnet]].concat();
+            WayOut::plan(spec, &labels, &taken, first).map(Box::new)
+        };
+        let way_out = spec.bundle.gateway.as_ref().map(|_| way_out()).transpose()?;
         let make = Make { spec, facts, toolbox, labels, at: &at, subnet };
         Ok(Self {
             name: spec.name.clone(),
@@ -164,6 +181,7 @@ impl Plan {
             gateway: at.gateway,
             stages: stages(spec),
             network: make.network(),
+            way_out,
             volumes: make.volumes(),
             bundle: make.bundle(),
             agent: make.agent(),
@@ -209,6 +227,7 @@ pub(super) fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
     {
         return Err(DockerError::Name(name.chars().take(80).collect()));
     }
+    way_out::check(spec)?;
     // With a table of its own only the init knows them all.
     if !spec.bundle.env.contains_key(daemons::TABLE) {
         Table::built_in().select(&spec.bundle.daemons.join(",")).map_err(DockerError::Daemons)?;
@@ -221,8 +240,13 @@ pub(super) fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
     }
 }
 
+/// The address with this number in a subnet.
+pub(super) fn host_of(subnet: Ipv4Net, number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet.network()) + number)
+}
+
 /// The first /28 of `pool` that overlaps with none of `taken`.
-fn free_subnet(pool: Ipv4Net, taken: &[Ipv4Net], first: usize) -> Option<Ipv4Net> {
+pub(super) fn free_subnet(pool: Ipv4Net, taken: &[Ipv4Net], first: usize) -> Option<Ipv4Net> {
     let all: Vec<_> = pool.subnets(28).ok()?.collect();
     let overlaps = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b) || b.contains(a);
     let begin = first % all.len();
@@ -235,7 +259,11 @@ fn free_subnet(pool: Ipv4Net, taken: &[Ipv4Net], first: usize) -> Option<Ipv4Net
 }
 
 fn stages(spec: &Spec) -> Vec<Vec<Step>> {
-    let mut first = vec![Step::Image, Step::Network, Step::Home];
+    let mut first = vec![Step::Image, Step::Network];
+    if spec.bundle.gateway.is_some() {
+        first.push(Step::WayOut);
+    }
+    first.push(Step::Home);
     if spec.image.is_some() {
         first.push(Step::Toolbox);
     }
@@ -246,6 +274,9 @@ fn stages(spec: &Spec) -> Vec<Vec<Step>> {
     stages.push(vec![Step::BundleRuns, Step::AgentRuns]);
     if spec.holes.pinned() {
         stages.push(vec![Step::Pinned]);
+    }
+    if spec.bundle.gateway.is_some() {
+        stages.push(vec![Step::GatewayListens]);
     }
     if spec.holes.second_network.is_some() {
         stages.push(vec![Step::SecondNetwork]);
@@ -347,20 +378,27 @@ impl Make<'_> {
 
     fn bundle(&self) -> ContainerCreateBody {
         let wanted = &self.spec.bundle;
-        let selected = (daemons::SELECTION.to_owned(), wanted.daemons.join(","));
-        let env = wanted.env.clone().into_iter().chain([selected]);
+        let has_way_out = wanted.gateway.is_some();
+        let own = has_way_out.then(|| way_out::DAEMON.to_owned());
+        let daemons: Vec<_> = own.into_iter().chain(wanted.daemons.iter().cloned()).collect();
+        let mut env = way_out::env(self.spec, self.at.bundle);
+        env.insert(daemons::SELECTION.to_owned(), daemons.join(","));
+        env.extend(wanted.env.clone());
         ContainerCreateBody {
             image: Some(wanted.image.clone().unwrap_or_else(|| self.toolbox.to_owned())),
             hostname: Some("bundle".to_owned()),
             entrypoint: Some(vec![IN_IMAGE.to_owned()]),
             cmd: Some(vec!["init".to_owned()]),
-            env: Some(env.map(|(name, value)| format!("{name}={value}")).collect()),
+            env: Some(env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             labels: Some(self.labels.clone()),
             host_config: Some(HostConfig {
                 network_mode: Some(self.spec.name.clone()),
-                // It needs no other name, and must not have queries forwarded.
-                dns: Some(vec![self.at.bundle.to_string()]),
-                dns_search: Some(vec![".".to_owned()]),
+                // Without a way out it needs no other name, and must not have queries forwarded. With one all is as the host
+                // has it: where anything is said here, the engine takes a resolver on the host's loopback for one on the
+                // container's.
+                dns: (!has_way_out).then(|| vec![self.at.bundle.to_string()]),
+                dns_search: (!has_way_out).then(|| vec![".".to_owned()]),
+                sysctls: has_way_out.then(way_out::sysctls),
                 binds: (!wanted.mounts.is_empty())
                     .then(|| wanted.mounts.iter().map(bind).collect()),
                 tmpfs: Some(HashMap::from([(
@@ -379,6 +417,10 @@ impl Make<'_> {
     fn agent(&self) -> ContainerCreateBody {
         let Self { spec, at, .. } = self;
         let holes = &spec.holes;
+        let has_way_out = spec.bundle.gateway.is_some();
+        let mut env =
+            if has_way_out { gateway::variables(at.bundle.into()) } else { BTreeMap::new() };
+        env.extend(spec.env.clone());
         let own = holes.joined == Joined::Own;
         let mut host = HostConfig {
             network_mode: Some(match &holes.joined {
@@ -391,9 +433,11 @@ impl Make<'_> {
             memory: Some(spec.limits.memory),
             memory_swap: Some(spec.limits.memory),
             pids_limit: Some(spec.limits.pids),
+            nano_cpus: (spec.limits.cpus > 0).then(|| spec.limits.cpus * 1_000_000_000),
             pid_mode: holes.host_processes.then(|| "host".to_owned()),
             cap_add: (!holes.cap_add.is_empty()).then(|| holes.cap_add.clone()),
             binds: Some(self.binds()),
+            mounts: self.mounts(),
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), "exec,mode=1777".to_owned())])),
             // What the session says is its own affair, and may be long.
             log_config: Some(log("none", &[])),
@@ -417,10 +461,15 @@ impl Make<'_> {
         ContainerCreateBody {
             image: Some(spec.image.clone().unwrap_or_else(|| self.toolbox.to_owned())),
             hostname: own.then(|| spec.name.clone()),
-            user: holes.root.then(|| "0:0".to_owned()),
+            user: match (holes.root, &spec.image) {
+                (true, _) => Some("0:0".to_owned()),
+                // Whomever the image names: in every bottle it is the same one.
+                (false, Some(_)) => Some(format!("{AGENT}:{AGENT}")),
+                (false, None) => None,
+            },
             entrypoint: Some(vec![IN_IMAGE.to_owned()]),
             cmd: Some(vec!["session".to_owned()]),
-            env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            env: Some(env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             labels: Some(self.labels.clone()),
             attach_stdin: Some(true),
             attach_stdout: Some(true),
@@ -440,9 +489,21 @@ impl Make<'_> {
             // Nothing of the agent's image may get in there.
             binds.push(format!("{}-toolbox:{FOLDER}:ro,nocopy", self.spec.name));
         }
-        let mounts = self.spec.mounts.iter().chain(&self.spec.holes.mounts);
-        binds.extend(mounts.map(bind));
+        binds.extend(self.spec.holes.mounts.iter().map(bind));
         binds
+    }
+
+    /// What the person wants shown. Not as text, in which a colon means something, and nothing is made where nothing is.
+    fn mounts(&self) -> Option<Vec<BindMount>> {
+        let mount = |Mount { source, target, writable }: &Mount| BindMount {
+            typ: Some(MountType::BIND),
+            source: Some(source.clone()),
+            target: Some(target.clone()),
+            read_only: Some(!writable),
+            ..BindMount::default()
+        };
+        let wanted = &self.spec.mounts;
+        (!wanted.is_empty()).then(|| wanted.iter().map(mount).collect())
     }
 
     /// Pins routes, and installs the packet filter.
@@ -467,8 +528,11 @@ impl Make<'_> {
             host_config: Some(HostConfig {
                 cap_add: Some(vec!["NET_ADMIN".to_owned()]),
                 binds: self.spec.image.as_ref().map(|_| {
-                    // That the volume is empty lets the engine fill it from the image.
-                    vec![format!("{}-toolbox:{FOLDER}", self.spec.name)]
+                    // That a volume is empty lets the engine fill it from the image; that of the home still is where the
+                    // agent's image has nothing there, and gets its owner.
+                    [("toolbox", FOLDER), ("home", HOME)]
+                        .map(|(role, at)| format!("{}-{role}:{at}", self.spec.name))
+                        .into()
                 }),
                 log_config: Some(log("json-file", &[("max-size", "16k")])),
                 ..walls()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use claude_bottle_protocol::gateway::{Config, Weakness};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// A bottle to be.
@@ -27,6 +28,8 @@ pub struct Spec {
     /// Whether the engine's host must reach the bundle, for a bottle whose connections that one opens. Its network then has an
     /// address of the host's, which engines that can (28 and newer) are told to leave out otherwise.
     pub host_reaches: bool,
+    /// From where that of the bundle's way out is taken, if it has one.
+    pub pool_out: Ipv4Net,
     /// What is deliberately wrong; nothing in a sound bottle.
     pub holes: Holes,
 }
@@ -42,6 +45,9 @@ pub struct BundleSpec {
     pub env: BTreeMap<String, String>,
     /// Files and folders of the engine's host, shown in it.
     pub mounts: Vec<Mount>,
+    /// What its gateway lets through, which is then one of the daemons; where it listens is the plan's to say. None: the bundle
+    /// has no way out, and no gateway.
+    pub gateway: Option<Config>,
 }
 
 /// A bind mount.
@@ -55,13 +61,15 @@ pub struct Mount {
     pub writable: bool,
 }
 
-/// What an agent may use up.
+/// What an agent may use up; 0: as much as there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Memory in bytes, without swap.
     pub memory: i64,
     /// Processes and threads.
     pub pids: i64,
+    /// Processors.
+    pub cpus: i64,
 }
 
 /// Where the agent's network is.
@@ -120,11 +128,14 @@ pub struct Holes {
     pub egress_on_all_interfaces: bool,
     /// Something that no plan has listens in the bundle. For the lab, too.
     pub stray_port: bool,
+    /// What the bundle's gateway overlooks.
+    pub gateway_weakness: Option<Weakness>,
 }
 
 impl Spec {
     /// A sound bottle of the toolbox's image.
     pub fn new(name: impl Into<String>) -> Self {
+        let pool = "10.210.0.0/16".parse().expect("a network");
         Self {
             name: name.into(),
             image: None,
@@ -132,9 +143,10 @@ impl Spec {
             env: BTreeMap::new(),
             mounts: Vec::new(),
             bundle: BundleSpec::default(),
-            limits: Limits { memory: 2 << 30, pids: 1024 },
-            pool: "10.210.0.0/16".parse().expect("a network"),
             host_reaches: false,
+            limits: Limits { memory: 2 << 30, pids: 1024, cpus: 0 },
+            pool,
+            pool_out: pool,
             holes: Holes::default(),
         }
     }

@@ -61,8 +61,8 @@ impl Backend for Namespace {
             .map(|arena| Box::new(arena) as Box<dyn Arena>)
     }
 
-    fn outline(&self, plan: &Plan) -> Option<Outline> {
-        Some(started::outline(plan))
+    fn outline(&self, plan: &Plan) -> Result<Outline, String> {
+        Ok(started::outline(plan))
     }
 
     async fn start(&self, plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {

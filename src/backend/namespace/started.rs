@@ -100,7 +100,8 @@ pub(super) fn outline(plan: &Plan) -> Outline {
     steps.push(format!("run the command in {}, at this terminal", plan.folder));
     steps.push("end every process in it, upon which the kernel removes the namespaces".to_owned());
     let runs = if plan.egress.is_empty() { Vec::new() } else { vec!["gateway"] };
-    Outline { bottle, bundle, runtime: "Linux namespaces", runs, steps }
+    let [bottle, bundle] = [bottle, bundle].map(|address| address.to_string());
+    Outline { bottle, bundle, runtime: "Linux namespaces".to_owned(), runs, steps }
 }
 
 /// A bottle for work.

@@ -28,6 +28,22 @@ fn it_serves_a_socket_that_it_inherits() {
     assert_eq!(gateway.end_by("TERM"), Some(0));
 }
 
+/// Where it is in a container of its own, which has no file.
+#[test]
+fn its_configuration_may_be_in_a_variable() {
+    let start = |text: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("--until-eof").env("BOTTLE_GATEWAY", text).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        (output.status.code(), [output.stdout, output.stderr].concat())
+    };
+    let (code, said) = start(r#"{"allow": [], "listen": "127.0.0.1:0"}"#);
+    assert!(code == Some(0) && said.starts_with(b"listening on 127.0.0.1:"), "{said:?}");
+    let (code, said) = start(r#"{"allow": [], "weakness": "allow-all"}"#);
+    let said = String::from_utf8(said).unwrap();
+    assert!(code == Some(2) && said.starts_with("gateway: BOTTLE_GATEWAY: "), "{said}");
+}
+
 #[test]
 fn signals_that_ask_it_to_end_end_it() {
     for signal in ["TERM", "INT"] {
