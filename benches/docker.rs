@@ -86,7 +86,7 @@ fn main() {
     }
     let runtime = Runtime::new().expect("a runtime");
     let engine = runtime.block_on(Engine::of_host(&host)).expect("an engine");
-    let image = Image::new().expect("a toolbox");
+    let image = Image::of_toolbox().expect("a toolbox");
     runtime.block_on(image.ensure(&engine)).expect("the image");
     let mut c = Criterion::default()
         .sample_size(10)

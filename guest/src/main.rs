@@ -9,6 +9,7 @@
 //! | `init` | in a bundle, as PID 1 | starts, supervises and stops the daemons |
 //! | `supervise` | in a bundle | asks the init for the daemons' states |
 //! | `pin` | in a bottle's net namespace, outside of it otherwise | leaves the one route to the bundle, and drops all else |
+//! | `within` | in a net namespace, outside of the bottle otherwise | enters it, and is another role there |
 //! | `look` | in a net namespace, outside of the bottle otherwise | prints what there is to see of it |
 //! | `unpack` | in a bottle | unpacks a tar stream |
 //! | `say` | in a bottle | prints two words and exits with a code |

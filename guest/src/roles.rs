@@ -1,7 +1,10 @@
 //! Which role is asked for.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::process::ExitCode;
+
+use nix::sched::{CloneFlags, setns};
 
 /// Runs the role that the program's name (`supervise`) or its first argument asks for.
 pub(crate) fn main() -> ExitCode {
@@ -9,20 +12,24 @@ pub(crate) fn main() -> ExitCode {
     let name = arguments.next().unwrap_or_default();
     let name = name.rsplit('/').next().unwrap_or_default().to_owned();
     let role = if name == "supervise" { Some(name) } else { arguments.next() };
-    let rest: Vec<String> = arguments.collect();
-    match role.as_deref() {
-        Some("helper") => crate::helper::run(&rest),
+    run(role.as_deref(), &arguments.collect::<Vec<_>>())
+}
+
+fn run(role: Option<&str>, rest: &[String]) -> ExitCode {
+    match role {
+        Some("helper") => crate::helper::run(rest),
         Some("hold-namespaces") => crate::prober::escape::hold_namespaces(),
         Some("prober") => crate::prober::run(),
         Some("look") => crate::helper::look(),
-        Some("init") => crate::init::main(&rest),
-        Some("pin") => crate::pinning::run(&rest),
-        Some("say") => say(&rest),
+        Some("init") => crate::init::main(rest),
+        Some("pin") => crate::pinning::run(rest),
+        Some("say") => say(rest),
         // Whoever can hand over no arguments gets a session.
-        Some("session") | None => crate::session::run(&rest),
+        Some("session") | None => crate::session::run(rest),
+        Some("within") => within(rest),
         Some("witness") => crate::witness::alone(),
-        Some("unpack") => crate::unpack::run(&rest),
-        Some("supervise") => crate::init::supervise(&rest),
+        Some("unpack") => crate::unpack::run(rest),
+        Some("supervise") => crate::init::supervise(rest),
         Some("version") => {
             println!("{}", claude_bottle_protocol::VERSION);
             ExitCode::SUCCESS
@@ -32,6 +39,21 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// `within NAMESPACE ROLE …`: ROLE in the net namespace that the file NAMESPACE is.
+fn within(arguments: &[String]) -> ExitCode {
+    let [namespace, role, rest @ ..] = arguments else {
+        eprintln!("toolbox: within NAMESPACE ROLE …");
+        return ExitCode::from(2);
+    };
+    let entered =
+        File::open(namespace).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?));
+    if let Err(error) = entered {
+        eprintln!("toolbox: cannot enter the net namespace {namespace}: {error}");
+        return ExitCode::FAILURE;
+    }
+    run(Some(role), rest)
 }
 
 /// `say OUT ERR CODE`: OUT on standard output, ERR on standard error, CODE as the exit code.

@@ -3,6 +3,7 @@
 use std::process::{Command as Process, Output, Stdio};
 
 use claude_bottle::backend::docker::cleanup;
+use claude_bottle::backend::docker::image::Image;
 use claude_bottle::backend::docker::owner::Held;
 use claude_bottle::backend::docker::plan::{Step, label};
 use claude_bottle::backend::docker::private::{EngineError, PrivateEngine};
@@ -10,6 +11,7 @@ use claude_bottle::backend::docker::spec::Mount;
 use claude_bottle::backend::docker::{DockerError, Engine, Spec, launch};
 use claude_bottle::bottle::{Bottle as _, Command, End};
 use claude_bottle::host::{Endpoint, Host};
+use claude_bottle_protocol::gateway::{Config, Limits};
 use claude_bottle_protocol::helper::{Lab, Net};
 use libtest_mimic::Trial;
 
@@ -84,21 +86,57 @@ fn claude_bottle(arguments: &[&str]) -> Output {
     program.args(arguments).output().unwrap()
 }
 
-/// Every launch is killed after each of its plan's own steps in turn, whatever those are; `cleanup` then leaves nothing of
-/// it, and what is launched beside it is left alone.
+/// A bottle for which everything is made that is ever made: an agent of an image of its own, a container that pins, a second
+/// network, a gateway with its way out.
+fn with_everything(name: String, second_network: &str) -> Spec {
+    let mut spec = Spec::new(name);
+    spec.image = Some(Image::of_toolbox().unwrap().tag().to_owned());
+    spec.holes.second_network = Some(second_network.to_owned());
+    let (allow, limits) = (Vec::new(), Limits::default());
+    spec.bundle.gateway = Some(Config { allow, listen: None, resolver: None, limits });
+    spec
+}
+
+/// An engine none of whose containers can be entered from here.
+async fn engine_beyond_reach() -> Engine {
+    Engine::connect(engine().await.endpoint(), "/nowhere").await.unwrap()
+}
+
+/// Which of all steps it is. A new one does not compile until it is here, and is walked.
+fn number(step: Step) -> usize {
+    match step {
+        Step::Image => 0,
+        Step::Network => 1,
+        Step::WayOut => 2,
+        Step::Home => 3,
+        Step::Toolbox => 4,
+        Step::Bundle => 5,
+        Step::Agent => 6,
+        Step::Pinner => 7,
+        Step::BundleRuns => 8,
+        Step::AgentRuns => 9,
+        Step::Pinned => 10,
+        Step::GatewayListens => 11,
+        Step::SecondNetwork => 12,
+        Step::Greeted => 13,
+    }
+}
+
+/// Every launch is killed after each of its plan's own steps in turn; `cleanup` then leaves nothing of it, and what is launched
+/// beside it is left alone.
 fn what_a_killed_launcher_left_is_listed_and_cleaned_up() {
     wait(async {
-        let engine = engine().await;
+        let engine = engine_beyond_reach().await;
         let live = Box::pin(launch(&engine, &spec("live"), &|_| {})).await.unwrap();
-        let steps: Vec<_> = live.plan.steps().collect();
-        assert!(
-            steps.contains(&Step::Network) && steps.last() == Some(&Step::Greeted),
-            "{steps:?}"
-        );
+        let whole = with_everything(spec("whole").name, &live.network);
+        let whole = Box::pin(launch(&engine, &whole, &|_| {})).await.unwrap();
+        whole.bottle.teardown().await.unwrap();
+        let steps: Vec<_> = whole.plan.steps().collect();
+        assert!(steps.iter().map(|step| number(*step)).eq(0..14), "{steps:?}");
         for step in steps {
             let name = spec("killed").name;
             let mut child = Process::new(std::env::current_exe().unwrap())
-                .env(KILLED, format!("{name} {step:?}"))
+                .env(KILLED, format!("{name} {step:?} {}", live.network))
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
@@ -287,7 +325,9 @@ fn without_an_engine_there_is_nothing_to_list() {
 
 /// Launches the bottle that [`KILLED`] names, and waits for its end after the step that it names.
 pub(crate) fn launcher(wanted: &str) {
-    let (name, step) = wanted.split_once(' ').unwrap();
+    let [name, step, network] = wanted.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{wanted:?}");
+    };
     let wait_there = |reached: Step| {
         if format!("{reached:?}") == step {
             println!("reached");
@@ -297,8 +337,8 @@ pub(crate) fn launcher(wanted: &str) {
         }
     };
     wait(async {
-        let engine = engine().await;
-        let _ = Box::pin(launch(&engine, &Spec::new(name), &wait_there)).await;
+        let spec = with_everything(name.to_owned(), network);
+        let _ = Box::pin(launch(&engine_beyond_reach().await, &spec, &wait_there)).await;
     });
 }
 

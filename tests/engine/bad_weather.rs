@@ -136,7 +136,7 @@ async fn an_image_that_goes_away_while_a_bottle_is_launched_is_told() {
     let removed = move || {
         in_a_runtime(async {
             let client = Engine::connect(&endpoint, "/nowhere").await.unwrap();
-            let tag = Image::new().unwrap().tag().to_owned();
+            let tag = Image::of_toolbox().unwrap().tag().to_owned();
             let none = None::<bollard::query_parameters::RemoveImageOptions>;
             client.docker().remove_image(&tag, none, None).await.unwrap();
         });
@@ -167,7 +167,7 @@ async fn somebody_else_at_a_pinned_address_is_told() {
                 ..EndpointSettings::default()
             };
             let body = ContainerCreateBody {
-                image: Some(Image::new().unwrap().tag().to_owned()),
+                image: Some(Image::of_toolbox().unwrap().tag().to_owned()),
                 cmd: Some(vec!["init".into()]),
                 host_config: Some(HostConfig {
                     network_mode: Some("disturbed".into()),

@@ -31,7 +31,7 @@ pub async fn launch(
 ) -> Result<Bundle, DockerError> {
     let spec = &Spec { host_reaches: true, ..spec.clone() };
     let guard = Guard::new(engine, &spec.name);
-    let image = Image::new()?;
+    let image = Image::of_toolbox()?;
     image.ensure(engine).await?;
     let facts = engine.facts().await?;
     let (network, plan) = claim(engine, spec, image.tag(), facts).await?;
@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn the_host_has_an_address_on_the_network_whatever_the_engine() {
-        let facts = Facts { major: 28, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
+        let facts =
+            Facts { major: 28, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() };
         let isolated = |host_reaches| {
             let spec = Spec { host_reaches, ..Spec::new("b") };
             let plan = Plan::new(&spec, &facts, "toolbox", "owner", 0).unwrap();

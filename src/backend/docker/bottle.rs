@@ -1,7 +1,6 @@
 //! The handle to a bottle on an engine.
 
 use std::fmt;
-use std::fs::File;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -11,9 +10,9 @@ use futures_util::StreamExt as _;
 use super::engine::Engine;
 use super::error::{DockerError, call};
 use super::gateway::Gateway;
-use super::launch::{Container, Guard, create, finish, joining};
-use super::plan::{Plan, pinner_that_looks};
-use crate::backend::namespace::launcher;
+use super::launch::{Container, Guard};
+use super::pinning;
+use super::plan::Plan;
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::report::text::Untrusted;
@@ -40,9 +39,7 @@ impl DockerBottle {
         plan: Plan,
         agent: Container,
         bundle: String,
-        session: Session,
-        teardown: Teardown,
-        guard: Guard,
+        (session, teardown, guard): (Session, Teardown, Guard),
     ) -> Self {
         let undo = Mutex::new(Some((teardown, guard)));
         Self { engine, plan, agent, bundle, session, gateway: None, undo }
@@ -71,41 +68,6 @@ impl DockerBottle {
         }
         Ok(Untrusted::new(log))
     }
-
-    /// Whether the agent's routes and packet filter still are what they were pinned to: a restart, or a network that the
-    /// agent was connected to since, brings others. The toolbox looks from within the agent's net namespace: as a process
-    /// of this machine where that is possible, else in a container.
-    pub async fn verify(&self) -> Result<(), DockerError> {
-        if !self.plan.verified {
-            return Ok(());
-        }
-        let Some(pinner) = &self.plan.pinner else { return Ok(()) };
-        let looker = pinner_that_looks(pinner.clone());
-        // A few milliseconds instead of a container's start, for whoever may enter the namespace: root.
-        if nix::unistd::geteuid().is_root()
-            && let Some(net) = self.engine.net_namespace(self.agent.pid, &self.agent.id)
-        {
-            let mut arguments = looker.cmd.unwrap_or_default();
-            arguments.insert(1, "--there".to_owned());
-            return look(arguments, net).await;
-        }
-        let looker = joining(looker, &self.agent.id);
-        let name = format!("{}-{:08x}", self.plan.container("looker"), rand::random::<u32>());
-        let id = create(&self.engine, &name, looker).await?;
-        let seen = finish(&self.engine, &id).await;
-        self.engine.remove_container(&id).await?;
-        seen
-    }
-}
-
-/// Has the toolbox look at a net namespace of this machine.
-async fn look(arguments: Vec<String>, net: File) -> Result<(), DockerError> {
-    let looked = launcher::output(arguments, net).await;
-    let looked = looked.map_err(|error| DockerError::Looking(error.into()))?;
-    if looked.status.success() {
-        return Ok(());
-    }
-    Err(DockerError::Routes(Untrusted::new(looked.stderr)))
 }
 
 #[async_trait]
@@ -123,7 +85,8 @@ impl Bottle for DockerBottle {
     }
 
     async fn start(&self, command: Command) -> Result<Running, BottleError> {
-        self.verify().await.map_err(|error| BottleError::Backend {
+        let pinned = pinning::verify(&self.engine, &self.plan, &self.agent).await;
+        pinned.map_err(|error| BottleError::Backend {
             what: "no command is run in the bottle".to_owned(),
             source: error.into(),
         })?;

@@ -7,6 +7,7 @@ use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
 };
+use futures_util::future::join_all;
 
 use super::engine::Engine;
 use super::error::{DockerError, call};
@@ -42,17 +43,13 @@ impl Found {
 
     /// Removes all of it; every removal is tried, and the first failure told.
     pub async fn remove(&self, engine: &Engine) -> Result<(), DockerError> {
-        let mut result = Ok(());
-        for id in &self.containers {
-            result = result.and(engine.remove_container(id).await);
-        }
-        for name in &self.volumes {
-            result = result.and(engine.remove_volume(name).await);
-        }
-        for id in &self.networks {
-            result = result.and(engine.remove_network(id).await);
-        }
-        result
+        let containers = self.containers.iter().map(|id| engine.remove_container(id));
+        let containers = join_all(containers).await;
+        let (volumes, networks) = tokio::join!(
+            join_all(self.volumes.iter().map(|name| engine.remove_volume(name))),
+            join_all(self.networks.iter().map(|id| engine.remove_network(id))),
+        );
+        containers.into_iter().chain(volumes).chain(networks).collect()
     }
 
     fn made(&mut self, at: Option<SystemTime>) {

@@ -32,7 +32,8 @@ const DOCKER0: &str = "docker0";
 /// A bottle under test and all that is around it, sound or with the hole that `breach` makes.
 pub(super) fn topology(breach: Option<Breach>) -> Topology {
     let under_test = UnderTest::new(breach);
-    let facts = Facts { major: 20, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
+    let facts =
+        Facts { major: 20, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() };
     let plan = |spec: &Spec| {
         Plan::new(spec, &facts, "toolbox", "owner", 0).expect("an empty engine has room")
     };
@@ -278,7 +279,13 @@ mod tests {
     fn a_report_draws_what_was_launched() {
         let wired = |breach| {
             let under_test = UnderTest::new(breach);
-            let facts = Facts { major: 20, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
+            let facts = Facts {
+                major: 20,
+                runtimes: Vec::new(),
+                ipv6: true,
+                entered: true,
+                taken: Vec::new(),
+            };
             let plan = |spec: &Spec| Plan::new(spec, &facts, "toolbox", "owner", 0).unwrap();
             let (own, other) = (plan(&under_test.bottle), plan(&under_test.other_bottle));
             let world = Elsewhere::new().with(&under_test.place(&own, &other));

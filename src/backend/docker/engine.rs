@@ -10,12 +10,16 @@ use bollard::errors::Error;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::error::{DockerError, call, missing, status};
+use super::launch::Container;
 use super::plan::Facts;
 use crate::host::{Endpoint, Host};
 use crate::lab::Observation;
 
 /// How long a call may take; building the toolbox's image is the longest one.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often, and after what time, a removal is tried again that has to wait for another one.
+const TRIES: usize = 200;
+const TRY_AGAIN: Duration = Duration::from_millis(25);
 
 /// An engine that answers.
 #[derive(Debug, Clone)]
@@ -76,6 +80,7 @@ impl Engine {
             major: version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0),
             runtimes,
             ipv6: !self.proc.exists() || self.proc.join("sys/net/ipv6").exists(),
+            entered: self.is_entered(),
             taken,
         })
     }
@@ -90,13 +95,20 @@ impl Engine {
         routes.routes.into_iter().filter_map(|(net, ..)| v4(net)).collect()
     }
 
-    /// The net namespace of a container, where this process may see it. Its first process is known by the container's id
+    /// Whether this process can be expected to enter the net namespaces of its containers: root, beside an engine of this
+    /// machine.
+    pub(super) fn is_entered(&self) -> bool {
+        let local = matches!(self.endpoint, Endpoint::Unix(_));
+        local && self.proc.exists() && nix::unistd::geteuid().is_root()
+    }
+
+    /// The net namespace of a container, where this process may enter it. Its first process is known by the container's id
     /// in its cgroup's path, which is looked at once the namespace is held: by then it is that process', or nobody's.
-    pub(super) fn net_namespace(&self, pid: i64, container: &str) -> Option<File> {
-        let folder = self.proc.join(pid.to_string());
-        let namespace = File::open(folder.join("ns/net")).ok()?;
+    pub(super) fn entered(&self, container: &Container) -> Option<File> {
+        let folder = self.proc.join(container.pid.to_string());
+        let namespace = File::open(folder.join("ns/net")).ok().filter(|_| self.is_entered())?;
         let cgroup = std::fs::read_to_string(folder.join("cgroup")).ok()?;
-        cgroup.contains(container).then_some(namespace)
+        cgroup.contains(&container.id).then_some(namespace)
     }
 
     /// The PID of a running container's first process, as the engine's host counts.
@@ -112,14 +124,12 @@ impl Engine {
             .force(true)
             .v(true)
             .build();
-        for _ in 0..50 {
+        for _ in 0..TRIES {
             match self.docker.remove_container(id, Some(options.clone())).await {
                 Ok(()) => return Ok(()),
                 Err(error) if missing(&error) => return Ok(()),
                 // Somebody else is at it: it is gone in a moment.
-                Err(error) if is_in_progress(&error) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+                Err(error) if is_in_progress(&error) => tokio::time::sleep(TRY_AGAIN).await,
                 Err(error) => return Err(call(format!("remove the container {id}"))(error)),
             }
         }
@@ -128,9 +138,18 @@ impl Engine {
 
     /// Removes a network; one that is not there is removed.
     pub async fn remove_network(&self, id: &str) -> Result<(), DockerError> {
-        match self.docker.remove_network(id).await {
-            Err(error) if !missing(&error) => Err(call(format!("remove the network {id}"))(error)),
-            _ => Ok(()),
+        let mut tries = 0;
+        loop {
+            match self.docker.remove_network(id).await {
+                Ok(()) => return Ok(()),
+                Err(error) if missing(&error) => return Ok(()),
+                // A container on it is being removed at the same time.
+                Err(error) if is_in_use(&error) && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+                Err(error) => return Err(call(format!("remove the network {id}"))(error)),
+            }
         }
     }
 
@@ -149,6 +168,10 @@ impl Engine {
 
 fn is_in_progress(error: &Error) -> bool {
     status(error) == Some(409) && error.to_string().contains("already in progress")
+}
+
+fn is_in_use(error: &Error) -> bool {
+    status(error) == Some(403) && error.to_string().contains("active endpoints")
 }
 
 fn read_net(folder: &Path, names: &[&str]) -> Observation {

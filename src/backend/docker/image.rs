@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::sync::OnceLock;
 
 use bollard::body_full;
 use bollard::query_parameters::BuildImageOptionsBuilder;
@@ -25,9 +26,14 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image of this program's toolbox.
-    pub fn new() -> Result<Self, DockerError> {
-        Ok(Self::of(&crate::toolbox::bytes()?, &crate::toolbox::gateway_bytes()?))
+    /// The image of this program's toolbox; hashed once per process.
+    pub fn of_toolbox() -> Result<&'static Self, DockerError> {
+        static IMAGE: OnceLock<Image> = OnceLock::new();
+        if let Some(image) = IMAGE.get() {
+            return Ok(image);
+        }
+        let image = Self::of(&crate::toolbox::bytes()?, &crate::toolbox::gateway_bytes()?);
+        Ok(IMAGE.get_or_init(|| image))
     }
 
     fn of(toolbox: &[u8], gateway: &[u8]) -> Self {

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerUpdateBody, NetworkConnectRequest};
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, LogsOptionsBuilder, WaitContainerOptions,
-};
-use futures_util::StreamExt as _;
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 
 use super::attached::Attached;
 use super::bottle::DockerBottle;
@@ -18,19 +15,17 @@ use super::error::{DockerError, call, missing, status};
 use super::gateway::Gateway;
 use super::image::Image;
 use super::owner::Owner;
+use super::pinning::{joining, pin};
 use super::plan::{Facts, Plan, Step, check};
 use super::spec::Spec;
 use super::way_out::WayOut;
 use crate::bottle::session::Session;
-use crate::report::text::Untrusted;
 use crate::teardown::Teardown;
 
 /// How long a session may take to greet.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 /// How many subnets are tried when others take them first.
 const TRIES: usize = 64;
-/// How long the pinner may take.
-const PINNING: Duration = Duration::from_secs(30);
 
 /// A launched bottle.
 #[derive(Debug)]
@@ -64,32 +59,79 @@ pub async fn launch(
     spec: &Spec,
     done: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<Launched, DockerError> {
+    prepare(engine, spec, done).await?.launch().await
+}
+
+/// The first stage of a launch: image, network and volumes.
+pub(super) async fn prepare<'a>(
+    engine: &'a Engine,
+    spec: &Spec,
+    done: &'a (dyn Fn(Step) + Send + Sync),
+) -> Result<Prepared<'a>, DockerError> {
     let guard = Guard::new(engine, &spec.name);
-    let mut launch = Launch { engine, done, teardown: Teardown::new(), plan: None };
-    match Box::pin(launch.run(spec, guard)).await {
-        Ok(launched) => Ok(launched),
-        Err(error) => {
-            // The first failure is the one to tell; what could not be undone shows in `ls`.
-            let _ = launch.teardown.run().await;
-            Err(error)
+    let mut making = Making { engine, done, teardown: Teardown::new() };
+    match Box::pin(making.stage(spec)).await {
+        Ok((plan, network)) => Ok(Prepared { making, guard, plan, network }),
+        Err(error) => Err(making.given_up(error).await),
+    }
+}
+
+/// A bottle whose network is there, and whose containers are not.
+pub(super) struct Prepared<'a> {
+    making: Making<'a>,
+    guard: Guard,
+    /// What is carried out.
+    pub(super) plan: Plan,
+    network: String,
+}
+
+impl Prepared<'_> {
+    /// The rest of the launch.
+    pub(super) async fn launch(self) -> Result<Launched, DockerError> {
+        let Self { mut making, guard, plan, network } = self;
+        match Box::pin(making.containers(&plan)).await {
+            Ok(Running { bundle, agent, session, gateway }) => {
+                let engine = making.engine.clone();
+                let (agents, bundles) = (agent.clone(), bundle.id.clone());
+                let kept = (session, making.teardown, guard);
+                let bottle = DockerBottle::new(engine, plan.clone(), agents, bundles, kept);
+                let bottle = bottle.with(gateway);
+                Ok(Launched { plan, network, bundle, agent, bottle })
+            }
+            Err(error) => Err(making.given_up(error).await),
         }
     }
 }
 
-struct Launch<'a> {
+/// What runs at the end of a launch.
+struct Running {
+    bundle: Container,
+    agent: Container,
+    session: Session,
+    gateway: Option<Gateway>,
+}
+
+struct Making<'a> {
     engine: &'a Engine,
     done: &'a (dyn Fn(Step) + Send + Sync),
     teardown: Teardown,
-    plan: Option<Plan>,
 }
 
-impl Launch<'_> {
-    async fn run(&mut self, spec: &Spec, guard: Guard) -> Result<Launched, DockerError> {
+impl Making<'_> {
+    /// The first failure is the one to tell; what could not be undone shows in `ls`.
+    async fn given_up(&mut self, error: DockerError) -> DockerError {
+        let _ = self.teardown.run().await;
+        error
+    }
+
+    /// Image, network and volumes.
+    async fn stage(&mut self, spec: &Spec) -> Result<(Plan, String), DockerError> {
         let engine = self.engine;
         // Whatever can be told beforehand is told before anything is made.
+        let hashed = tokio::task::spawn_blocking(Image::of_toolbox);
         let facts = engine.facts().await?;
         check(spec, &facts)?;
-        let image = Image::new()?;
+        let image = hashed.await.unwrap_or_else(|_| Image::of_toolbox())?;
         let built = async {
             image.ensure(engine).await?;
             (self.done)(Step::Image);
@@ -118,7 +160,6 @@ impl Launch<'_> {
             );
             (self.done)(Step::WayOut);
         }
-        self.plan = Some(plan.clone());
         built?;
         for (step, volume) in &plan.volumes {
             let name = volume.name.clone().unwrap_or_default();
@@ -129,67 +170,69 @@ impl Launch<'_> {
             });
             (self.done)(*step);
         }
+        Ok((plan, network))
+    }
 
-        // One that joins the other must find it.
-        let bundle = self.create(&plan.container("bundle"), plan.bundle.clone()).await;
-        let bundle = self.created(Step::Bundle, bundle)?;
+    /// The containers, until the agent's session has greeted.
+    async fn containers(&mut self, plan: &Plan) -> Result<Running, DockerError> {
+        let engine = self.engine;
+        self.teardown.next_stage();
+        let names = (plan.container("bundle"), plan.container("agent"));
+        let bundle = create(engine, &names.0, plan.bundle.clone());
+        let agent = create(engine, &names.1, plan.agent.clone());
+        // One that joins the other must find it, and find it running: its pinned address is taken only then.
+        let apart = plan.agent.networking_config.is_some();
+        let (bundle, agent) =
+            if apart { tokio::join!(bundle, agent) } else { (bundle.await, agent.await) };
+        let (bundle, agent) =
+            (self.created(Step::Bundle, bundle), self.created(Step::Agent, agent));
+        let (bundle, agent) = (bundle?, agent?);
         if let Some(out) = &plan.way_out {
             connect(engine, &out.network.name, out.connection.clone(), &bundle).await?;
         }
-        let agent = self.create(&plan.container("agent"), plan.agent.clone()).await;
-        let agent = self.created(Step::Agent, agent)?;
-        let pinner = self.pinner(&plan, &agent, spec.image.is_some()).await?;
+        let pinner = self.pinner(plan, &agent).await?;
 
         let attached = engine.attach(&agent).await?;
-        // The pinned address of the bundle is taken only when it starts: it goes first where the agent joins it.
-        let (started_bundle, started_agent) = if plan.agent.networking_config.is_some() {
-            tokio::join!(self.start(&bundle, Step::BundleRuns), self.start(&agent, Step::AgentRuns))
+        let start_bundle = self.start(&bundle, Step::BundleRuns);
+        let start_agent = self.start(&agent, Step::AgentRuns);
+        if apart {
+            let (started_bundle, started_agent) = tokio::join!(start_bundle, start_agent);
+            started_bundle.and(started_agent)?;
         } else {
-            let started = self.start(&bundle, Step::BundleRuns).await;
-            (started, self.start(&agent, Step::AgentRuns).await)
-        };
-        started_bundle?;
-        started_agent?;
-        if let Some(pinner) = pinner.filter(|_| plan.pinner.is_some()) {
-            finish(engine, &pinner).await?;
-            engine.remove_container(&pinner).await?;
+            start_bundle.await?;
+            start_agent.await?;
+        }
+        let (bundle_pid, agent_pid) = tokio::join!(engine.pid(&bundle), engine.pid(&agent));
+        let bundle = Container { id: bundle, pid: bundle_pid? };
+        let agent = Container { id: agent, pid: agent_pid? };
+        if plan.pinned {
+            pin(engine, plan, &agent, pinner.as_deref()).await?;
             (self.done)(Step::Pinned);
+        }
+        if let Some(pinner) = pinner {
+            engine.remove_container(&pinner).await?;
         }
         let gateway = match &plan.way_out {
             Some(_) => {
-                let gateway = Gateway::listening(engine, &bundle).await?;
+                let gateway = Gateway::listening(engine, &bundle.id).await?;
                 (self.done)(Step::GatewayListens);
                 Some(gateway)
             }
             None => None,
         };
         if let Some(second) = &plan.second_network {
-            connect(engine, second, NetworkConnectRequest::default(), &agent).await?;
+            connect(engine, second, NetworkConnectRequest::default(), &agent.id).await?;
             (self.done)(Step::SecondNetwork);
         }
-        let (session, pids) = tokio::join!(greet(attached), pids(engine, &bundle, &agent));
-        let (session, (bundle_pid, agent_pid)) = (session?, pids?);
+        let session = greet(attached).await?;
         if plan.starved {
             let limit =
                 ContainerUpdateBody { pids_limit: Some(1), ..ContainerUpdateBody::default() };
-            let limited = engine.docker.update_container(&agent, limit).await;
-            limited.map_err(call(format!("limit the container {agent}")))?;
+            let limited = engine.docker.update_container(&agent.id, limit).await;
+            limited.map_err(call(format!("limit the container {}", agent.id)))?;
         }
         (self.done)(Step::Greeted);
-        let bundle = Container { id: bundle, pid: bundle_pid };
-        let agent = Container { id: agent, pid: agent_pid };
-        let teardown = std::mem::take(&mut self.teardown);
-        let bottle = DockerBottle::new(
-            engine.clone(),
-            plan.clone(),
-            agent.clone(),
-            bundle.id.clone(),
-            session,
-            teardown,
-            guard,
-        )
-        .with(gateway);
-        Ok(Launched { plan, network, bundle, agent, bottle })
+        Ok(Running { bundle, agent, session, gateway })
     }
 
     fn undo<F>(&mut self, what: &str, id: &str, undo: fn(Engine, String) -> F)
@@ -197,11 +240,7 @@ impl Launch<'_> {
         F: Future<Output = Result<(), DockerError>> + Send + 'static,
     {
         let (engine, owned) = (self.engine.clone(), id.to_owned());
-        self.teardown.push(format!("{what} {id}"), move || undo(engine, owned));
-    }
-
-    async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, DockerError> {
-        create(self.engine, name, body).await
+        self.teardown.push_beside(format!("{what} {id}"), move || undo(engine, owned));
     }
 
     fn created(
@@ -220,18 +259,10 @@ impl Launch<'_> {
     }
 
     /// The container that pins routes; created before the agent starts, it also fills the toolbox's volume.
-    async fn pinner(
-        &mut self,
-        plan: &Plan,
-        agent: &str,
-        fills: bool,
-    ) -> Result<Option<String>, DockerError> {
-        let Some(body) = plan.pinner.clone() else {
-            debug_assert!(!fills || plan.pinner.is_some(), "an image of one's own is pinned");
-            return Ok(None);
-        };
-        let body = joining(body, agent);
-        let id = self.create(&plan.container("pinner"), body).await;
+    async fn pinner(&mut self, plan: &Plan, agent: &str) -> Result<Option<String>, DockerError> {
+        let planned = plan.pinner.clone().filter(|_| plan.steps().any(|step| step == Step::Pinner));
+        let Some(body) = planned else { return Ok(None) };
+        let id = create(self.engine, &plan.container("pinner"), joining(body, agent)).await;
         self.created(Step::Pinner, id).map(Some)
     }
 
@@ -240,14 +271,6 @@ impl Launch<'_> {
         (self.done)(step);
         Ok(())
     }
-}
-
-/// A container in the net namespace of another.
-pub(super) fn joining(mut body: ContainerCreateBody, container: &str) -> ContainerCreateBody {
-    if let Some(host) = &mut body.host_config {
-        host.network_mode = Some(format!("container:{container}"));
-    }
-    body
 }
 
 pub(super) async fn create(
@@ -283,35 +306,10 @@ fn says(error: &Error, words: &str) -> bool {
     status(error).is_some() && error.to_string().contains(words)
 }
 
-/// Starts a container that pins routes, and waits until it has ended well.
-pub(super) async fn finish(engine: &Engine, id: &str) -> Result<(), DockerError> {
-    start(engine, id).await?;
-    let mut waiting = Box::pin(engine.docker.wait_container(id, None::<WaitContainerOptions>));
-    let ended = tokio::time::timeout(PINNING, waiting.next()).await;
-    if matches!(ended, Ok(Some(Ok(ref end))) if end.status_code == 0) {
-        return Ok(());
-    }
-    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
-    let mut said = Vec::new();
-    let mut logs = Box::pin(engine.docker.logs(id, Some(options)));
-    while let Some(Ok(portion)) = logs.next().await {
-        said.extend_from_slice(portion.as_ref());
-    }
-    if said.is_empty() {
-        said = format!("the container that looks after them ended with {ended:?}").into_bytes();
-    }
-    Err(DockerError::Routes(Untrusted::new(said)))
-}
-
 pub(super) async fn greet(attached: Attached) -> Result<Session, DockerError> {
     let Attached { output, input, complaint } = attached;
     let said = async { complaint.so_far().as_str().trim().to_owned() };
     Session::open_or_told(output, input, HANDSHAKE, said).await.map_err(DockerError::Session)
-}
-
-async fn pids(engine: &Engine, a: &str, b: &str) -> Result<(i64, i64), DockerError> {
-    let (a, b) = tokio::join!(engine.pid(a), engine.pid(b));
-    Ok((a?, b?))
 }
 
 /// Plans a bottle and makes its network, on another subnet if somebody else was quicker.

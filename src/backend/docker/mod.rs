@@ -9,7 +9,7 @@
 //! | `plan` | every request of a launch, as data |
 //! | `way_out`, `gateway` | the bundle's second network, and the gateway there |
 //! | `engine`, `attached`, `image` | what an engine is asked |
-//! | `launch`, `bottle` | carrying a plan out, and the handle |
+//! | `launch`, `pinning`, `bottle` | carrying a plan out, and the handle |
 //! | `work` | a bottle for work: an agent of a manifest as it is wanted here |
 //! | `under_test`, `holes` | what a bottle under test is to be like, sound or breached |
 //! | `drawn` | what an engine makes of a plan, for the simulator |
@@ -32,6 +32,7 @@ pub mod launch;
 mod made_of;
 mod memory;
 pub mod owner;
+mod pinning;
 pub mod plan;
 pub mod private;
 pub mod spec;

@@ -50,6 +50,8 @@ pub struct Facts {
     pub runtimes: Vec<String>,
     /// Whether its kernel has IPv6 at all.
     pub ipv6: bool,
+    /// Whether the launcher can enter the net namespaces of its containers.
+    pub entered: bool,
     /// Subnets that are in use: of other networks, and the host's routes.
     pub taken: Vec<Ipv4Net>,
 }
@@ -78,7 +80,7 @@ pub enum Step {
     BundleRuns,
     /// The agent runs.
     AgentRuns,
-    /// Routes and packet filter are in place, and the pinner is gone.
+    /// Routes and packet filter are in place, and the pinner is gone, if there was one.
     Pinned,
     /// The bundle's gateway listens.
     GatewayListens,
@@ -135,8 +137,11 @@ pub struct Plan {
     pub bundle: ContainerCreateBody,
     /// The agent.
     pub agent: ContainerCreateBody,
-    /// Who pins the agent's routes; its net namespace is the agent's, whose id is not known yet.
+    /// Who pins the agent's routes; its net namespace is the agent's, whose id is not known yet. It is made where the launcher
+    /// cannot enter that itself, and where a volume is to be filled from its image.
     pub pinner: Option<ContainerCreateBody>,
+    /// Whether routes and packet filter are pinned.
+    pub pinned: bool,
     /// A network that the agent is connected to at last: only in a bottle with that hole.
     pub second_network: Option<String>,
     /// Whether the agent is left no process for a command, once it has greeted: only in a bottle with that hole.
@@ -179,13 +184,14 @@ impl Plan {
             bundle_address: at.bundle,
             agent_address: at.agent,
             gateway: at.gateway,
-            stages: stages(spec),
+            stages: stages(spec, facts),
             network: make.network(),
             way_out,
             volumes: make.volumes(),
             bundle: make.bundle(),
             agent: make.agent(),
-            pinner: spec.holes.pinned().then(|| make.pinner()),
+            pinner: (spec.holes.pinned() || spec.image.is_some()).then(|| make.pinner()),
+            pinned: spec.holes.pinned(),
             second_network: spec.holes.second_network.clone(),
             starved: spec.holes.starved,
             verified: spec.holes.verified(),
@@ -258,7 +264,7 @@ pub(super) fn free_subnet(pool: Ipv4Net, taken: &[Ipv4Net], first: usize) -> Opt
     turn.find(free).copied()
 }
 
-fn stages(spec: &Spec) -> Vec<Vec<Step>> {
+fn stages(spec: &Spec, facts: &Facts) -> Vec<Vec<Step>> {
     let mut first = vec![Step::Image, Step::Network];
     if spec.bundle.gateway.is_some() {
         first.push(Step::WayOut);
@@ -268,7 +274,7 @@ fn stages(spec: &Spec) -> Vec<Vec<Step>> {
         first.push(Step::Toolbox);
     }
     let mut stages = vec![first, vec![Step::Bundle, Step::Agent]];
-    if spec.holes.pinned() || spec.image.is_some() {
+    if (spec.holes.pinned() && !facts.entered) || spec.image.is_some() {
         stages.push(vec![Step::Pinner]);
     }
     stages.push(vec![Step::BundleRuns, Step::AgentRuns]);
@@ -564,12 +570,4 @@ pub(super) fn log(driver: &str, options: &[(&str, &str)]) -> HostConfigLogConfig
 
 fn bind(Mount { source, target, writable }: &Mount) -> String {
     format!("{source}:{target}:{}", if *writable { "rw" } else { "ro" })
-}
-
-/// The pinner's container, made to look only. It keeps the capability: nobody else is shown the packet filter.
-pub(super) fn pinner_that_looks(mut pinner: ContainerCreateBody) -> ContainerCreateBody {
-    if let Some(arguments) = &mut pinner.cmd {
-        arguments.insert(1, "--look".to_owned());
-    }
-    pinner
 }

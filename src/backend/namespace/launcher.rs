@@ -79,7 +79,7 @@ impl Placed {
 
 /// A process that was started. Dropping it kills the process and waits for its end.
 #[derive(Debug)]
-pub(super) struct Started(Child);
+pub(in crate::backend) struct Started(Child);
 
 impl Started {
     /// Its process id.
@@ -100,7 +100,7 @@ impl Drop for Started {
 ///
 /// The parent-death signal follows the thread that started a process, not the process of that thread: a worker thread
 /// of a runtime that ends would kill what it had started. This thread lives as long as the program.
-pub(super) async fn start(
+pub(in crate::backend) async fn start(
     prepare: impl Fn(&mut Command) -> io::Result<()> + Send + 'static,
 ) -> Result<Started, StartError> {
     let placed = placed()?;

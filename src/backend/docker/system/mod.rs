@@ -9,17 +9,19 @@ mod post;
 mod sites;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
+use futures_util::future::join_all;
 
 use self::post::{Post, PostError};
-use self::sites::{Around, BOTTLE, BUNDLE, HOST, NEIGHBOUR, SEGMENT};
+use self::sites::{Around, BOTTLE, BUNDLE, HOST, NEIGHBOUR, PLACES, SEGMENT};
 use super::image::Image;
-use super::launch::{Guard, claim};
+use super::launch::{Container, Guard, Prepared, claim, prepare};
 use super::plan::{Plan, Step};
 use super::spec::{Joined, Spec};
-use super::{DockerBottle, DockerError, Engine, Launched, launch, made_of};
+use super::{DockerBottle, DockerError, Engine, Launched, made_of};
 use crate::backend::{Arena, LaunchError};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
@@ -35,8 +37,11 @@ pub(super) struct SystemArena {
 
 /// What is made for the lab alone. Dropped, it is removed by its labels.
 struct Made {
+    engine: Engine,
     teardown: Teardown,
     guard: Guard,
+    /// The neighbour, on a network like the bottle's.
+    beside: Plan,
 }
 
 struct SystemLab {
@@ -62,105 +67,164 @@ impl SystemArena {
         done: &(dyn Fn(Step) + Send + Sync),
     ) -> Result<Self, LaunchError> {
         let mut spec = Spec::new(format!("bottle-{:08x}", rand::random::<u32>()));
-        let around = Spec::new(format!("{}-lab", spec.name));
-        let mut made = Made { teardown: Teardown::new(), guard: Guard::new(engine, &around.name) };
-        let image = Image::new().map_err(failed("there is no toolbox"))?;
-        let facts = engine.facts().await.map_err(failed("the engine does not answer"))?;
-        let claimed = claim(engine, &around, image.tag(), facts).await;
-        let (network, beside) = claimed.map_err(failed("the neighbour's network is not made"))?;
-        made.undo_network(engine, &network);
+        let neighbours = format!("{}-lab", spec.name);
         if let Some(breach) = breach {
-            holes::make(&mut spec, breach, &network);
+            holes::make(&mut spec, breach, &neighbours);
         }
-        let launched = Box::pin(launch(engine, &spec, done)).await;
-        let launched = match launched {
-            Ok(launched) => launched,
-            Err(error) => {
-                let _ = made.teardown.run().await;
-                return Err(failed("the bottle does not start")(error));
-            }
+        let (made, bottle) =
+            tokio::join!(Made::network(engine, &neighbours), prepare(engine, &spec, done));
+        let mut made = made.map_err(failed("the neighbour's network is not made"))?;
+        let (bottle, standing) = match bottle {
+            Ok(bottle) => Box::pin(made.stand(&spec, bottle)).await,
+            Err(error) => (Err(error), Err(PostError::Bottle)),
         };
-        match Box::pin(Self::around(engine, &spec, &launched, &beside, made)).await {
-            Ok((lab, made_of)) => Ok(Self { bottle: launched.bottle, lab, made_of }),
-            Err((mut made, error)) => {
-                let _ = made.teardown.run().await;
-                let _ = launched.bottle.teardown().await;
+        match (bottle, standing) {
+            (Ok(launched), Ok(Standing { posts, witness, sites, around, made_of })) => {
+                let wiring = around.wiring(&launched.plan, &spec, &sites);
+                let made = tokio::sync::Mutex::new(made);
+                let lab = SystemLab { made, posts, witness, sites, around, wiring };
+                Ok(Self { bottle: launched.bottle, lab, made_of })
+            }
+            (Ok(launched), Err(error)) => {
+                let _ = tokio::join!(launched.bottle.teardown(), made.teardown.run());
                 Err(failed("the lab does not stand")(error))
             }
-        }
-    }
-
-    /// What stands around a bottle.
-    async fn around(
-        engine: &Engine,
-        spec: &Spec,
-        launched: &Launched,
-        beside: &Plan,
-        mut made: Made,
-    ) -> Result<(SystemLab, BTreeMap<String, String>), (Made, PostError)> {
-        let around = Around {
-            subnet: launched.plan.subnet,
-            bundle: launched.plan.bundle_address,
-            gateway: launched.plan.gateway,
-            neighbours: beside.subnet,
-            neighbour: beside.agent_address,
-            neighbour_gateway: beside.gateway,
-            egress_everywhere: spec.holes.egress_on_all_interfaces,
-        };
-        let posted = async {
-            // Who shares its bundle's namespace is where its bundle is.
-            let shares = spec.holes.joined == Joined::Bundle;
-            let agent = if shares { &launched.bundle.id } else { &launched.agent.id };
-            let body =
-                |place| post::body(&launched.plan, beside, place, agent, &launched.bundle.id);
-            // Each is known as soon as it is asked for, whatever becomes of the others.
-            let names = [BOTTLE, BUNDLE, SEGMENT, HOST, NEIGHBOUR];
-            for place in names {
-                made.undo_container(engine, &beside.container(place));
+            (Err(error), _) => {
+                let _ = made.teardown.run().await;
+                Err(failed("the bottle does not start")(error))
             }
-            let one = |place| Post::start(engine, beside.container(place), body(place));
-            let (bottle, bundle, segment, host, neighbour) = tokio::try_join!(
-                one(BOTTLE),
-                one(BUNDLE),
-                one(SEGMENT),
-                one(HOST),
-                one(NEIGHBOUR)
-            )?;
-            let posts: BTreeMap<_, _> =
-                names.into_iter().zip([bottle, bundle, segment, host, neighbour]).collect();
-            let (mut witnesses, mut sites) = (Vec::new(), around.nothing());
-            for place in [BUNDLE, HOST, NEIGHBOUR] {
-                let wanted = around.wanted(place);
-                let (witness, opened) = posts[place].witness(&wanted).await?;
-                around.stand(place, &opened, &mut sites);
-                witnesses.push(witness);
-            }
-            let made_of = made_of(engine, &launched.plan).await?;
-            Ok((posts, Witness::together(&witnesses), sites, made_of))
-        };
-        match Box::pin(posted).await {
-            Ok((posts, witness, sites, made_of)) => {
-                let wiring = around.wiring(&launched.plan, spec, &sites);
-                let made = tokio::sync::Mutex::new(made);
-                Ok((SystemLab { made, posts, witness, sites, around, wiring }, made_of))
-            }
-            Err(error) => Err((made, error)),
         }
     }
 }
 
+/// What stands around a bottle.
+struct Standing {
+    posts: BTreeMap<&'static str, Post>,
+    witness: Witness,
+    sites: Sites,
+    around: Around,
+    made_of: BTreeMap<String, String>,
+}
+
 impl Made {
-    fn undo_network(&mut self, engine: &Engine, id: &str) {
-        let (engine, id) = (engine.clone(), id.to_owned());
-        let what = format!("the network {id}");
-        self.teardown.push(what, move || async move { engine.remove_network(&id).await });
+    /// The neighbour's network.
+    async fn network(engine: &Engine, name: &str) -> Result<Self, DockerError> {
+        let guard = Guard::new(engine, name);
+        let image = Image::of_toolbox()?;
+        let facts = engine.facts().await?;
+        let (network, beside) = claim(engine, &Spec::new(name), image.tag(), facts).await?;
+        let mut teardown = Teardown::new();
+        let owned = engine.clone();
+        teardown.push(format!("the network {network}"), move || async move {
+            owned.remove_network(&network).await
+        });
+        teardown.next_stage();
+        Ok(Self { engine: engine.clone(), teardown, guard, beside })
     }
 
-    fn undo_container(&mut self, engine: &Engine, name: &str) {
-        let (engine, name) = (engine.clone(), name.to_owned());
-        let what = format!("the container {name}");
-        self.teardown.push(what, move || async move { engine.remove_container(&name).await });
+    /// A post at `place`, in a container of its own.
+    async fn container(
+        &self,
+        plan: &Plan,
+        place: &str,
+        joined: Option<&Container>,
+    ) -> Result<Post, PostError> {
+        let body = post::body(plan, &self.beside, place, joined);
+        Post::start(&self.engine, self.beside.container(place), body).await
     }
+
+    /// A post at `place` in the net namespace of a container: of a process of this machine, where that can enter it.
+    async fn inside(
+        &self,
+        plan: &Plan,
+        place: &str,
+        container: &Container,
+    ) -> Result<Post, PostError> {
+        match self.engine.entered(container) {
+            Some(net) => Post::here(Some(net)).await,
+            None => self.container(plan, place, Some(container)).await,
+        }
+    }
+
+    /// Launches the bottle, and puts what stands around it.
+    async fn stand(
+        &mut self,
+        spec: &Spec,
+        bottle: Prepared<'_>,
+    ) -> (Result<Launched, DockerError>, Result<Standing, PostError>) {
+        // Each is known as soon as it is asked for, whatever becomes of the others.
+        for place in PLACES {
+            let (engine, name) = (self.engine.clone(), self.beside.container(place));
+            self.teardown.push_beside(format!("the container {name}"), move || async move {
+                engine.remove_container(&name).await
+            });
+        }
+        let (plan, made) = (bottle.plan.clone(), &*self);
+        // Whoever has the address of the bridge is the engine's host.
+        let host = async {
+            if made.engine.is_entered() && has_address(plan.gateway) {
+                Post::here(None).await
+            } else {
+                made.container(&plan, HOST, None).await
+            }
+        };
+        let early = async {
+            tokio::try_join!(
+                made.container(&plan, SEGMENT, None),
+                made.container(&plan, NEIGHBOUR, None),
+                host,
+                async { Ok(made_of(&made.engine, &plan).await?) },
+            )
+        };
+        let (launched, early) = tokio::join!(Box::pin(bottle.launch()), Box::pin(early));
+        let launched = match launched {
+            Ok(launched) => launched,
+            Err(error) => return (Err(error), Err(PostError::Bottle)),
+        };
+        let standing = async {
+            let (segment, neighbour, host, made_of) = early?;
+            // Who shares its bundle's namespace is where its bundle is.
+            let shares = spec.holes.joined == Joined::Bundle;
+            let agent = if shares { &launched.bundle } else { &launched.agent };
+            let (bottle, bundle) = tokio::try_join!(
+                made.inside(&plan, BOTTLE, agent),
+                made.inside(&plan, BUNDLE, &launched.bundle)
+            )?;
+            let posts = BTreeMap::from([
+                (BOTTLE, bottle),
+                (BUNDLE, bundle),
+                (SEGMENT, segment),
+                (HOST, host),
+                (NEIGHBOUR, neighbour),
+            ]);
+            let around = Around {
+                subnet: plan.subnet,
+                bundle: plan.bundle_address,
+                gateway: plan.gateway,
+                neighbours: made.beside.subnet,
+                neighbour: made.beside.agent_address,
+                neighbour_gateway: made.beside.gateway,
+                egress_everywhere: spec.holes.egress_on_all_interfaces,
+            };
+            let (mut witnesses, mut sites) = (Vec::new(), around.nothing());
+            for place in [BUNDLE, HOST, NEIGHBOUR] {
+                let (witness, opened) = posts[place].witness(&around.wanted(place)).await?;
+                around.stand(place, &opened, &mut sites);
+                witnesses.push(witness);
+            }
+            let witness = Witness::together(&witnesses);
+            Ok(Standing { posts, witness, sites, around, made_of })
+        };
+        let standing = Box::pin(standing).await;
+        (Ok(launched), standing)
+    }
+}
+
+/// Whether an interface of this machine has the address.
+fn has_address(address: Ipv4Addr) -> bool {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut addresses = interfaces.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()));
+    addresses.any(|one| one == address)
 }
 
 #[async_trait]
@@ -182,17 +246,14 @@ impl Arena for SystemArena {
     }
 
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {
-        // The posts are on the bottle's network, so they go first.
-        let around = {
-            let mut made = self.lab.made.lock().await;
-            let around = made.teardown.run().await;
-            if around.is_ok() {
-                made.guard.disarm();
-            }
-            around
-        };
-        self.bottle.teardown().await?;
-        around
+        let mut made = self.lab.made.into_inner();
+        let ended = join_all(self.lab.posts.values().map(Post::end));
+        // One of the posts is on the bottle's network, which goes after it.
+        let (_, around, bottle) = tokio::join!(ended, made.teardown.run(), self.bottle.teardown());
+        if around.is_ok() {
+            made.guard.disarm();
+        }
+        bottle.and(around)
     }
 }
 

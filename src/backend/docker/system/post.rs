@@ -1,6 +1,11 @@
-//! A container of the lab's at one place: it runs the witness and the probers of controls there, and looks around.
+//! A session of the lab's at one place: it runs the witness and the probers of controls there, and looks around. Where this
+//! process may enter the place's net namespace it is a process of this machine, else a container.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::process::Stdio;
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
@@ -10,12 +15,14 @@ use thiserror::Error;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, duplex,
 };
+use tokio::net::UnixStream;
 
 use super::sites::{BOTTLE, BUNDLE, HOST, NEIGHBOUR, SEGMENT};
 use crate::backend::docker::Engine;
 use crate::backend::docker::error::DockerError;
-use crate::backend::docker::launch::{create, greet, start};
+use crate::backend::docker::launch::{Container, create, greet, start};
 use crate::backend::docker::plan::{self, IN_IMAGE, Plan};
+use crate::backend::namespace::launcher::{self, Started};
 use crate::bottle::running::Stdin;
 use crate::bottle::session::Session;
 use crate::bottle::{BottleError, Command, Event, Running};
@@ -34,8 +41,14 @@ pub(super) enum PostError {
     #[error(transparent)]
     Engine(Box<DockerError>),
     /// Its session does not.
-    #[error("the lab's own container does not do its work")]
+    #[error("the lab's own session does not do its work")]
     Session(#[from] BottleError),
+    /// There is no bottle to stand around.
+    #[error("there is no bottle")]
+    Bottle,
+    /// The toolbox cannot be started on this machine.
+    #[error("cannot start the toolbox in a net namespace")]
+    Start(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What it runs does not answer as it should.
     #[error("the lab's {0} says what it never says")]
     Garbled(&'static str),
@@ -45,21 +58,23 @@ pub(super) enum PostError {
 pub(super) struct Post {
     session: Session,
     namespace: u64,
+    /// What is to be killed, if it does not end with its session.
+    process: Option<Started>,
 }
 
-/// The container at `place`. It is what it is by its capabilities in somebody else's net namespace, and has no more than its
+/// The container at `place`, which may join another one's net namespace. It is what it is by its capabilities in somebody else's net namespace, and has no more than its
 /// place takes.
 pub(super) fn body(
     plan: &Plan,
     beside: &Plan,
     place: &str,
-    agent: &str,
-    bundle: &str,
+    joined: Option<&Container>,
 ) -> ContainerCreateBody {
+    let joined = || format!("container:{}", joined.map_or("", |container| &container.id));
     let (mode, capabilities): (_, &[&str]) = match place {
         // Frames and echoes are seen and sent by raw sockets, a packet filter is read by who may change it.
-        BOTTLE => (format!("container:{agent}"), &["NET_RAW", "NET_ADMIN"]),
-        BUNDLE => (format!("container:{bundle}"), &["NET_RAW"]),
+        BOTTLE => (joined(), &["NET_RAW", "NET_ADMIN"]),
+        BUNDLE => (joined(), &["NET_RAW"]),
         SEGMENT => (plan.name.clone(), &["NET_RAW"]),
         HOST => ("host".to_owned(), &["NET_BIND_SERVICE"]),
         _ => (beside.name.clone(), &[]),
@@ -102,7 +117,33 @@ impl Post {
         let id = create(engine, &name, body).await?;
         let attached = engine.attach(&id).await?;
         start(engine, &id).await?;
-        let mut post = Self { session: greet(attached).await?, namespace: 0 };
+        Self::of(greet(attached).await?, None).await
+    }
+
+    /// The same as a process of this machine, in a net namespace that it enters; without one, in its own.
+    pub(super) async fn here(net: Option<File>) -> Result<Self, PostError> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| PostError::Start(error);
+        let (mine, theirs) = StdStream::pair().map_err(|error| failed(error.into()))?;
+        // As whoever is started sees this process' descriptor, which stays open until that one has greeted.
+        let held = |net: &File| format!("/proc/{}/fd/{}", std::process::id(), net.as_raw_fd());
+        let namespace = net.as_ref().map(held);
+        let process = launcher::start(move |command| {
+            if let Some(namespace) = &namespace {
+                command.args(["within", namespace]);
+            }
+            command.args(["session", "--toolbox", "/proc/self/exe"]).env_clear();
+            let stream = || theirs.try_clone().map(OwnedFd::from);
+            command.stdin(stream()?).stdout(stream()?).stderr(Stdio::null());
+            Ok(())
+        });
+        let process = process.await.map_err(|error| failed(error.into()))?;
+        let connected = mine.set_nonblocking(true).and_then(|()| UnixStream::from_std(mine));
+        let (output, input) = connected.map_err(|error| failed(error.into()))?.into_split();
+        Self::of(Session::open(output, input, PATIENCE).await?, Some(process)).await
+    }
+
+    async fn of(session: Session, process: Option<Started>) -> Result<Self, PostError> {
+        let mut post = Self { session, namespace: 0, process };
         let nothing = Batch {
             token: fresh_nonce(),
             fuse: Fuse::Namespaces(Vec::new()),
@@ -116,6 +157,13 @@ impl Post {
     /// The inode number of its net namespace, as whoever is in it sees it.
     pub(super) fn namespace(&self) -> u64 {
         self.namespace
+    }
+
+    /// Ends what runs on this machine; a container is removed by the engine.
+    pub(super) async fn end(&self) {
+        if self.process.is_some() {
+            self.session.close(PATIENCE).await;
+        }
     }
 
     /// Runs a batch here.

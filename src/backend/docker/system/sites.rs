@@ -24,6 +24,8 @@ pub(super) const HOST: &str = "host";
 pub(super) const SEGMENT: &str = "segment";
 /// On a network like the bottle's.
 pub(super) const NEIGHBOUR: &str = "neighbour";
+/// All of them.
+pub(super) const PLACES: [&str; 5] = [BOTTLE, BUNDLE, HOST, SEGMENT, NEIGHBOUR];
 
 /// Why everything else is not dialled.
 const NOTHING_ELSE: &str = "on the machine's own engine nothing is dialled but what a witness of the run is bound to (a private \
