@@ -53,8 +53,10 @@ pub enum Breach {
     StrayBundlePort,
     /// The bottle has a way to what another container has published on the host.
     PublishedPort,
-    /// The micro virtual machine has a network without an allow-list.
+    /// The micro virtual machine has a network of its own without an allow-list.
     UnrestrictedNet,
+    /// The machine has no network of its own, and no allow-list: its system calls are passed on to the host.
+    PlainNet,
     /// The machine's allow-list has a whole private range on it.
     WideCidr,
     /// The machine's allow-list has its monitor's own gateway on it, which is the host's loopback.
@@ -265,6 +267,12 @@ const ABOUT: &[About] = &[
         breach: Breach::UnrestrictedNet,
         name: "unrestricted-net",
         title: "the machine has a network without an allow-list (`--net --net-backend virtio-net`)",
+        knock_ons: &[],
+    },
+    About {
+        breach: Breach::PlainNet,
+        name: "plain-net",
+        title: "the machine's system calls are passed on to the host, without an allow-list (`--net`)",
         knock_ons: &[],
     },
     About {

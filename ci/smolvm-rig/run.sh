@@ -2,7 +2,10 @@
 # Probes bottles on a real smolvm, in a virtual machine that QEMU emulates with its own virtualization: no KVM is needed here.
 # Everything is made of Debian's and PyPI's packages, and kept in target/smolvm-rig/; the machine itself is gone at the end.
 #
-#   ci/smolvm-rig/run.sh [VERSION [BREACH…]]   VERSION of smolvm, 1.32.2 unless given; with BREACH, these instead of a sound bottle
+#   ci/smolvm-rig/run.sh [VERSION [WHAT…]]   VERSION of smolvm, 1.32.2 unless given
+#
+# WHAT: `probes` is the test suite of that name, on a sound bottle; `killed` are launches that are killed after each of their steps, and
+# what `cleanup` finds of them; anything else is a breach. `probes` alone unless given.
 #
 # The reports come out as target/smolvm-rig/reports/VERSION/*. A launch that fails is tried again, up to three times: emulated
 # machines do not always come up. A verdict is never asked for twice.
@@ -12,57 +15,87 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
 
+# Prints the path of a test binary; without jq, which a machine may lack.
+test_binary() {
+  cargo test --no-run --test "$1" --message-format=json |
+    sed -n '/"reason":"compiler-artifact"/ s/.*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p'
+}
+
 if [[ ${1:-} != --inside ]]; then
   version=${1:-1.32.2}
-  target=${CARGO_TARGET_DIR:-$PWD/target}
-  folder=$target/smolvm-rig
+  wanted=("${@:2}")
+  ((${#wanted[@]} > 0)) || wanted=(probes)
+  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+  folder=$CARGO_TARGET_DIR/smolvm-rig
   "$here/build.sh" "$folder"
   ci/smolvm.sh "$version"
-  [[ -x $target/smolvm/$version/smolvm ]] || { echo "there is no smolvm $version to run" >&2; exit 1; }
+  [[ -x $CARGO_TARGET_DIR/smolvm/$version/smolvm ]] || { echo "there is no smolvm $version to run" >&2; exit 1; }
   cargo build
-  exec "$here/boot.sh" "$folder" "$here/run.sh" --inside "$folder" "$target" "$version" "${@:2}"
+  export RIG_PROBES RIG_TESTS
+  RIG_PROBES=$(test_binary probes)
+  RIG_TESTS=$(test_binary smolvm)
+  exec "$here/boot.sh" "$folder" "$here/run.sh" --inside "$folder" "$version" "${wanted[@]}"
 fi
 
-folder=$2 target=$3 version=$4
-breaches=("${@:5}")
+folder=$2 version=$3
+wanted=("${@:4}")
+target=$CARGO_TARGET_DIR
 # shellcheck disable=SC2206 # words
 ssh=($RIG_SSH)
 rig() { "${ssh[@]}" "$@"; }
 
-rig 'mkdir -p /opt/smolvm /root/.cache /root/reports; (dockerd >/var/log/dockerd.log 2>&1 &)' </dev/null
-tar -C "$target/smolvm" -cf - "$version" | rig 'tar -C /opt/smolvm -xf -'
-gzip -1 -c "$target/debug/claude-bottle" | rig 'gunzip -c >/root/claude-bottle && chmod 0755 /root/claude-bottle'
+# Files are where they are here: tests know where they were built.
+for program in "$target/debug/claude-bottle" "$RIG_PROBES" "$RIG_TESTS"; do
+  gzip -1 -c "$program" | rig "mkdir -p ${program%/*} && gunzip -c >$program && chmod 0755 $program"
+done
+rig "mkdir -p $target/smolvm /root/.cache /root/reports" </dev/null
+tar -C "$target/smolvm" -cf - "$version" | rig "tar -C $target/smolvm -xf -"
 # Packs take longest, and are the same the next time.
 cache=$folder/cache/$version
 mkdir -p "$cache"
 tar -C "$cache" -cf - . | rig 'tar -C /root/.cache -xf -'
 
+# An engine that takes too long to start its containerd gives up.
+rig 'for _ in 1 2 3; do
+  rm -f /var/run/docker.pid
+  (dockerd >/var/log/dockerd.log 2>&1 &)
+  for _ in $(seq 120); do
+    grep -q "API listen" /var/log/dockerd.log && exit 0
+    grep -q "^failed to start" /var/log/dockerd.log && break
+    sleep 1
+  done
+done
+cat /var/log/dockerd.log
+exit 1' </dev/null
+
 reports=$folder/reports/$version
 mkdir -p "$reports"
 status=0
-probe() { # NAME OPTION…
+in_rig() { # NAME COMMAND
   local name=$1 code=0
-  shift
   for _ in 1 2 3; do
     code=0
-    rig "cd /root && CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1 CLAUDE_BOTTLE_SMOLVM_SLOWNESS=8 SMOLVM_AGENT_READY_TIMEOUT_SECS=170 \
-      PATH=/opt/smolvm/$version:\$PATH timeout 1800 ./claude-bottle probe --backend smolmachines -v $* 2>&1" \
+    rig "cd /root && export CARGO_TARGET_DIR=$target CLAUDE_BOTTLE_JUNIT=/root/reports/junit.xml CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1 \
+      CLAUDE_BOTTLE_SMOLVM_SLOWNESS=8 SMOLVM_AGENT_READY_TIMEOUT_SECS=170 PATH=$target/smolvm/$version:\$PATH; timeout 3000 $2 2>&1" \
       </dev/null >"$reports/$name.txt" || code=$?
-    grep -q 'no bottle could be launched' "$reports/$name.txt" || break
-    echo "$name: no bottle could be launched; it is tried again"
+    grep -qE 'no bottle could be launched|agent did not become ready' "$reports/$name.txt" || break
+    echo "$name: no bottle could be launched"
+    cp "$reports/$name.txt" "$reports/$name.not-launched.txt"
   done
   cat "$reports/$name.txt"
-  printf '%s: exit code %s\n' "$name" "$code"
+  printf '%s: exit code %s after %s s\n' "$name" "$code" "$SECONDS"
   ((code == 0)) || status=1
 }
 
-if ((${#breaches[@]} == 0)); then
-  probe sound --junit reports/junit.xml --json reports/report.json
-  rig 'tar -C /root/reports -cf - .' </dev/null | tar -C "$reports" -xf -
-else
-  for breach in "${breaches[@]}"; do
-    probe "$breach" --breach "$breach"
-  done
-fi
-rig 'tar -C /root/.cache -cf - claude-bottle 2>/dev/null || tar -cf - -T /dev/null' </dev/null | tar -C "$cache" -xf -
+for what in "${wanted[@]}"; do
+  case $what in
+    probes)
+      in_rig probes "$RIG_PROBES smolmachines::"
+      rig 'tar -C /root/reports -cf - .' </dev/null | tar -C "$reports" -xf -
+      ;;
+    killed) in_rig killed "$RIG_TESTS killed::of_the_real_smolvm_either" ;;
+    *) in_rig "$what" "$target/debug/claude-bottle probe --backend smolmachines -v --breach $what" ;;
+  esac
+  rig 'cd /root/.cache && tar -cf - claude-bottle 2>/dev/null || tar -cf - -T /dev/null' </dev/null | tar -C "$cache" -xf -
+done
 exit "$status"

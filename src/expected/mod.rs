@@ -10,6 +10,7 @@
 mod escape;
 mod lookup;
 mod methods;
+mod monitor;
 mod names;
 mod network;
 mod outside;
@@ -25,6 +26,7 @@ use std::net::IpAddr;
 
 use claude_bottle_protocol::helper::{Bottle, Forwarder, Lab};
 
+pub use self::monitor::{Made, Monitor};
 pub use self::proxied::GatewayPlan;
 pub use self::table::{Comparison, Row, Table};
 use crate::lab::{Inbound, Sites};
@@ -55,6 +57,8 @@ pub struct Topology {
     pub random_ports: BTreeSet<u16>,
     /// What packet filters drop.
     pub barriers: Vec<Barrier>,
+    /// Monitors of virtual machines.
+    pub monitors: Vec<Monitor>,
     /// Whether a container engine's own filter on system calls is on: of what attempts try it refuses new namespaces alone, and
     /// those to whoever lacks `CAP_SYS_ADMIN`.
     pub default_profile: bool,

@@ -88,6 +88,10 @@ impl<'a> Network<'a> {
 
     /// What comes of sending to `to` from the net `from`.
     pub(super) fn send(self, from: &str, transport: Transport, to: SocketAddr) -> Course {
+        let monitor = self.topology.monitors.iter().find(|monitor| monitor.machine == from);
+        if let Some(monitor) = monitor.filter(|_| !self.is_local(from, to.ip())) {
+            return self.by_monitor(monitor, transport, to);
+        }
         let mut way = Way { start: from.to_owned(), ..Way::default() };
         let on_link = is_on_link(to.ip());
         let walked = if on_link {
@@ -467,6 +471,7 @@ pub(super) mod tests {
             gateway: None,
             random_ports: BTreeSet::new(),
             barriers: Vec::new(),
+            monitors: Vec::new(),
             default_profile: false,
         }
     }

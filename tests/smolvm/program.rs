@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use claude_bottle::backend::smolmachines::smolvm::arguments::{self, Create, Source, Streams};
+use claude_bottle::backend::smolmachines::smolvm::arguments::{
+    self, Create, Open, Source, Streams,
+};
 use claude_bottle::backend::smolmachines::smolvm::reply::Ended;
 use claude_bottle::backend::smolmachines::smolvm::run::{Here, Runs as _};
 use claude_bottle::backend::smolmachines::smolvm::version::Version;
@@ -84,7 +86,7 @@ fn create<'a>(name: &'a str, image: &'a str) -> Create<'a> {
         env: &[],
         labels: &[],
         size: Some((1, 512)),
-        unrestricted: false,
+        open: None,
         ports: &[],
     }
 }
@@ -176,9 +178,11 @@ async fn what_is_no_pack_is_refused_with_smolvms_own_words() {
 async fn every_flag_that_is_given_is_known() {
     for fetched in fetched().await {
         let version = fetched.version;
-        let open = Create { unrestricted: true, ports: &[(18080, 80)], ..create("m1", "/none") };
+        let open = Create { open: Some(Open::Own), ports: &[(18080, 80)], ..create("m1", "/none") };
+        let plain = Create { open: Some(Open::PassedOn), ..open.clone() };
         let asked = [
             arguments::create(version, &open),
+            arguments::create(version, &plain),
             arguments::copy_in(version, "m1", "/none", "/to", 0o755),
             arguments::exec("m1", Streams::Streamed, &["true"]),
             arguments::start("none"),

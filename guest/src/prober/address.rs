@@ -1,6 +1,17 @@
 //! From what a client is told to dial to addresses: every spelling of a literal, and names without a resolver.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrLike};
+
+/// An address for a system call, no longer than those of its family. Linux takes longer ones; a kernel that passes its sockets'
+/// calls on need not (smolvm's TSI: `EINVAL`), and then every attempt would look like one without a route.
+pub(super) fn exact(address: SocketAddr) -> Box<dyn SockaddrLike> {
+    match address {
+        SocketAddr::V4(v4) => Box::new(SockaddrIn::from(v4)),
+        SocketAddr::V6(v6) => Box::new(SockaddrIn6::from(v6)),
+    }
+}
 
 /// The addresses that `host` means in this bottle, in the order in which a client tries them; empty if it has none.
 ///
@@ -74,6 +85,13 @@ fn in_hosts(name: &str, hosts: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_as_long_as_its_family_has_it() {
+        for (address, length) in [("127.0.0.1:9", 16), ("[::1]:9", 28)] {
+            assert_eq!(exact(address.parse().unwrap()).len(), length, "{address}");
+        }
+    }
 
     #[test]
     fn every_spelling_of_loopback_is_understood() {

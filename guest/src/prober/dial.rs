@@ -153,7 +153,7 @@ fn connected_once(kind: SockType, address: SocketAddr, until: Instant) -> Result
 
 /// Connects `socket`, which does not block, to `address`.
 fn connect_to(socket: OwnedFd, address: SocketAddr, until: Instant) -> Result<OwnedFd, Word> {
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+    match connect(socket.as_raw_fd(), &*address::exact(address)) {
         Ok(()) => return Ok(socket),
         Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(errno_word(errno)),

@@ -8,9 +8,9 @@ use std::time::Instant;
 use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::{How, Target, Word};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, SockaddrStorage, sendto};
+use nix::sys::socket::{MsgFlags, sendto};
 
-use super::{Means, dial, tcp};
+use super::{Means, address, dial, tcp};
 use crate::sys::socket;
 
 pub(super) fn attempt(target: &Target, nonce: &Nonce, until: Instant, means: &Means) -> Word {
@@ -25,8 +25,8 @@ fn one(address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
     };
     let flags = MsgFlags::from_bits_retain(libc::MSG_FASTOPEN | libc::MSG_NOSIGNAL);
     let line = format!("{nonce}\n");
-    let to = SockaddrStorage::from(address);
-    let with_the_first = match sendto(socket.as_raw_fd(), line.as_bytes(), &to, flags) {
+    let to = address::exact(address);
+    let with_the_first = match sendto(socket.as_raw_fd(), line.as_bytes(), &*to, flags) {
         Ok(_) => true,
         // No cookie yet: the handshake is under way, and the data has not been taken.
         Err(Errno::EINPROGRESS) => false,

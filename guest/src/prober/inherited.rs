@@ -14,7 +14,7 @@ use nix::sys::socket::{
     getsockname, getsockopt, recv, send, sockopt,
 };
 
-use super::{Means, dial};
+use super::{Means, address, dial};
 use crate::sys::namespace;
 
 /// The longest answer that is searched for the nonce, in bytes.
@@ -110,7 +110,7 @@ fn deliver(
 ) -> Result<Word, Errno> {
     let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
     fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+    match connect(socket.as_raw_fd(), &*address::exact(address)) {
         Ok(()) | Err(Errno::EISCONN) => {}
         Err(Errno::EINPROGRESS) => {
             if !dial::wait(socket, PollFlags::POLLOUT, until) {

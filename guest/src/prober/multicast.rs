@@ -7,9 +7,9 @@ use std::os::fd::AsRawFd as _;
 use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::{How, Target, Word};
 use nix::sys::socket::sockopt::{BindToDevice, Broadcast};
-use nix::sys::socket::{MsgFlags, SockaddrStorage, sendto, setsockopt};
+use nix::sys::socket::{MsgFlags, sendto, setsockopt};
 
-use super::{Means, dial};
+use super::{Means, address, dial};
 use crate::sys::{interface, socket};
 
 /// It goes to whoever is on the wire, so only in a net namespace of this run. No answer is waited for.
@@ -41,9 +41,9 @@ fn one(interface: &str, address: SocketAddr, nonce: &Nonce) -> Word {
     };
     let bound = setsockopt(&socket, BindToDevice, &OsString::from(interface))
         .and_then(|()| setsockopt(&socket, Broadcast, &true));
-    let (payload, to) = (nonce.as_str().as_bytes(), SockaddrStorage::from(address));
+    let (payload, to) = (nonce.as_str().as_bytes(), address::exact(address));
     let sent =
-        bound.and_then(|()| sendto(socket.as_raw_fd(), payload, &to, MsgFlags::MSG_DONTWAIT));
+        bound.and_then(|()| sendto(socket.as_raw_fd(), payload, &*to, MsgFlags::MSG_DONTWAIT));
     match sent {
         Ok(_) => Word::new(How::Sent),
         Err(errno) => dial::errno_word(errno),

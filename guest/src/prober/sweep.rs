@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getpeername, getsockname, socket,
 };
 
-use super::{Means, dial};
+use super::{Means, address, dial};
 
 /// How many connections are under way at a time: other attempts need descriptors, too.
 const AT_ONCE: usize = 64;
@@ -87,7 +87,7 @@ fn begin(address: SocketAddr) -> nix::Result<(OwnedFd, bool)> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, SockType::Stream, flags, None)?;
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+    match connect(socket.as_raw_fd(), &*address::exact(address)) {
         Ok(()) => Ok((socket, true)),
         Err(Errno::EINPROGRESS) => Ok((socket, false)),
         Err(errno) => Err(errno),

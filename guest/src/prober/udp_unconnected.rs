@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use claude_bottle_protocol::Nonce;
 use claude_bottle_protocol::prober::{Target, Word};
-use nix::sys::socket::{MsgFlags, SockaddrStorage, sendto};
+use nix::sys::socket::{MsgFlags, sendto};
 
-use super::{Means, dial, udp};
+use super::{Means, address, dial, udp};
 use crate::sys::socket;
 
 pub(super) fn attempt(target: &Target, nonce: &Nonce, until: Instant, means: &Means) -> Word {
@@ -21,8 +21,8 @@ fn one(address: SocketAddr, nonce: &Nonce, until: Instant) -> Word {
         Ok(socket) => socket,
         Err(errno) => return dial::socket_word(errno),
     };
-    let (payload, to) = (nonce.as_str().as_bytes(), SockaddrStorage::from(address));
-    if let Err(errno) = sendto(socket.as_raw_fd(), payload, &to, MsgFlags::MSG_DONTWAIT) {
+    let (payload, to) = (nonce.as_str().as_bytes(), address::exact(address));
+    if let Err(errno) = sendto(socket.as_raw_fd(), payload, &*to, MsgFlags::MSG_DONTWAIT) {
         return dial::errno_word(errno);
     }
     let local = dial::local(&socket);

@@ -52,6 +52,23 @@ pub(super) fn wiring(
     world.wiring(draw(under_test, own, other))
 }
 
+/// A bundle on its bridge, for a bottle with these walls that is no container of the engine's.
+pub(in crate::backend) fn beside(plan: &Plan, spec: &Spec, walls: Bottle) -> Drawn {
+    Drawn {
+        nets: vec![bundle(plan, spec)],
+        host: vec![
+            address(OWN_BRIDGE, plan.gateway, plan.subnet.prefix_len()),
+            address(DOCKER0, DEFAULT_BRIDGE, 16),
+        ],
+        links: bridge(&[("host", OWN_BRIDGE), (BUNDLE, "eth0")]),
+        barriers: vec![closed(OWN_BRIDGE)],
+        monitors: Vec::new(),
+        walls,
+        default_profile: false,
+        forwarders: vec![Elsewhere::resolver(), in_container(plan, BUNDLE, false)],
+    }
+}
+
 fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
     let spec = &under_test.bottle;
     let holes = &spec.holes;
@@ -95,6 +112,7 @@ fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
         host,
         links,
         barriers,
+        monitors: Vec::new(),
         walls: walls(own, spec),
         default_profile: !holes.unconfined,
         forwarders: forwarders(own, spec),
@@ -203,7 +221,15 @@ fn walls(plan: &Plan, spec: &Spec) -> Bottle {
 /// The engine's own resolver in each container, and the host's. Where a container names another, the engine asks that one
 /// from there; where it names none, the host's, from the host.
 fn forwarders(plan: &Plan, spec: &Spec) -> Vec<Forwarder> {
-    let in_container = |net: &str, forwards: bool| Forwarder {
+    let mut all = vec![Elsewhere::resolver(), in_container(plan, BUNDLE, false)];
+    if spec.holes.joined == Joined::Own {
+        all.push(in_container(plan, BOTTLE, spec.holes.unpinned_resolver));
+    }
+    all
+}
+
+fn in_container(plan: &Plan, net: &str, forwards: bool) -> Forwarder {
+    Forwarder {
         listens_in: net.into(),
         listens_on: RESOLVER,
         asks_from: if forwards { "host" } else { net }.into(),
@@ -212,12 +238,7 @@ fn forwarders(plan: &Plan, spec: &Spec) -> Vec<Forwarder> {
         } else {
             (plan.bundle_address, DNS_PORT).into()
         },
-    };
-    let mut all = vec![Elsewhere::resolver(), in_container(BUNDLE, false)];
-    if spec.holes.joined == Joined::Own {
-        all.push(in_container(BOTTLE, spec.holes.unpinned_resolver));
     }
-    all
 }
 
 /// A wire between any two of them.

@@ -22,7 +22,7 @@ pub mod attached;
 pub mod beside;
 mod bottle;
 pub mod cleanup;
-mod drawn;
+pub(in crate::backend) mod drawn;
 pub mod engine;
 pub mod error;
 mod gateway;
@@ -37,7 +37,7 @@ pub mod plan;
 pub mod private;
 pub mod spec;
 mod system;
-mod under_test;
+pub(in crate::backend) mod under_test;
 pub mod way_out;
 mod work;
 

@@ -13,7 +13,7 @@ const POOL: &str = "10.210.0.0/28";
 /// That of the other bottle.
 const OTHER_POOL: &str = "10.210.0.16/28";
 /// The address of the engine's default bridge.
-pub(super) const DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1));
+pub(in crate::backend) const DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1));
 /// The other bottle's address on the network that the two share under a breach.
 pub(super) const SHARED: Ipv4Addr = Ipv4Addr::new(10, 210, 0, 4);
 

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,41 +16,36 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::cache::Cache;
-use super::holes;
 use super::in_lab::{InLab, LabGround};
 use super::launch::{Ground as _, Launched, launch};
 use super::machine::MachineBottle;
-use super::plan::{GATEWAY, Spec};
+use super::plan::Spec;
 use super::smolvm::version::UNENFORCED;
+use super::{drawn, holes, under_test};
 use crate::backend::docker::Engine;
 use crate::backend::docker::private::PrivateEngine;
-use crate::backend::namespace::world::elsewhere::{Elsewhere, Place, Processes};
+use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
 use crate::backend::{Arena, Backend, LaunchError};
 use crate::bottle::{Bottle, Command};
 use crate::breach::Breach;
+use crate::expected::Table;
 use crate::host::Endpoint;
 use crate::lab::{
-    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Witness,
+    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Wiring, Witness,
     batch_line, converse,
 };
 use crate::probe::attempt::fresh_nonce;
+use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
 /// The backend's name.
 const NAME: &str = "smolmachines";
-/// The address of the engine's default bridge.
-const DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 1));
-/// From where the bundle's subnet is taken, a /28: that one.
-const POOL: &str = "10.210.0.0/28";
 /// How long the resolver on the host may take to listen.
 const LISTENS: Duration = Duration::from_secs(10);
 /// How long a prober with nothing to do may take, in a machine that is emulated.
 const IDLE: Duration = Duration::from_secs(60);
 /// The variable that says how many times as long everything may take in a machine, where its processor is emulated.
 const SLOWNESS: &str = "CLAUDE_BOTTLE_SMOLVM_SLOWNESS";
-/// A machine that does nothing but try: one processor, and memory in MiB.
-const SIZE: (u32, u32) = (1, 1024);
-
 /// Bottles that are micro virtual machines, each under test on the host of a private engine of its own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Smolmachines;
@@ -64,6 +58,10 @@ impl Backend for Smolmachines {
 
     fn breaches(&self) -> &'static [Breach] {
         holes::ALL
+    }
+
+    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
+        Some(drawn::topology(breach).table(probes, NAME))
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
@@ -84,6 +82,7 @@ struct MachineLab {
     name: String,
     witness: Witness,
     sites: Sites,
+    wiring: Wiring,
     inodes: BTreeMap<String, u64>,
     /// The inode number of the net namespace that commands in the machine are in, as its own kernel counts.
     inside: u64,
@@ -133,12 +132,7 @@ impl MachineArena {
         let ground = ground.map_err(failed("smolvm does not run in the lab"))?;
 
         let name = format!("bottle-{:08x}", rand::random::<u32>());
-        // The one subnet that the lab knows.
-        let pool = Some(POOL.parse().expect("a network"));
-        let mut spec = Spec { name, size: Some(SIZE), pool, ..Spec::default() };
-        if let Some(breach) = breach {
-            holes::make(&mut spec, breach);
-        }
+        let spec = under_test::spec(name, breach);
         let unenforced = std::env::var_os(UNENFORCED).is_some_and(|value| value == "1");
         let launched = Box::pin(launch(&ground, cache, &spec, unenforced, &|_| {})).await;
         let launched = launched.map_err(failed("the bottle does not start"))?;
@@ -165,15 +159,7 @@ impl MachineArena {
                 "its monitor is not in the net namespace of the lab's host, so nothing is dialled from it",
             )
         })?;
-        let world = world.with(&Place {
-            bundle: launched.bundle.plan.bundle_address.into(),
-            gateway: launched.bundle.plan.gateway.into(),
-            default_bridge: DEFAULT_BRIDGE,
-            other_bottle: Vec::new(),
-            egress_everywhere: spec.holes.egress_on_all_interfaces,
-            stray_port: false,
-            monitor: Some(GATEWAY.into()),
-        });
+        let world = world.with(&under_test::place(&launched.bundle.plan, &spec.holes));
         let bundle = u32::try_from(launched.bundle.pid).unwrap_or_default();
         let daemon = engine.pid_of_daemon().map_err(failed("the engine is not found"))?;
         // The monitor opens the machine's connections: where it is, is where the bottle's packets come from.
@@ -189,6 +175,7 @@ impl MachineArena {
             name: spec.name.clone(),
             witness: Witness::together([engine.witness(), &witness]),
             sites: world.sites(engine.built(), &built),
+            wiring: drawn::wiring(&world, spec, &launched.bundle.plan),
             inodes,
             inside,
             slowness: slowness()?,
@@ -297,6 +284,10 @@ impl Fixture for MachineLab {
 
     fn inbound(&self) -> Option<Inbound> {
         None
+    }
+
+    fn wiring(&self) -> Wiring {
+        self.wiring.clone()
     }
 
     fn slowness(&self) -> u32 {

@@ -3,6 +3,7 @@
 use ipnet::Ipv4Net;
 
 use super::plan::{GATEWAY, Network, Spec};
+use super::smolvm::arguments::Open;
 use crate::backend::namespace::world::elsewhere::Elsewhere;
 use crate::breach::Breach;
 
@@ -12,6 +13,7 @@ pub(super) const ALL: &[Breach] = &[
     Breach::NoexecRoot,
     Breach::EgressOnAllInterfaces,
     Breach::UnrestrictedNet,
+    Breach::PlainNet,
     Breach::WideCidr,
     Breach::GatewayAllowed,
     Breach::PublishedPort,
@@ -24,7 +26,8 @@ pub(super) fn make(spec: &mut Spec, breach: Breach) {
         Breach::NoBundleRoute => holes.network = Network::Missing,
         Breach::NoexecRoot => holes.noexec = true,
         Breach::EgressOnAllInterfaces => holes.egress_on_all_interfaces = true,
-        Breach::UnrestrictedNet => holes.network = Network::Unrestricted,
+        Breach::UnrestrictedNet => holes.network = Network::Open(Open::Own),
+        Breach::PlainNet => holes.network = Network::Open(Open::PassedOn),
         Breach::WideCidr => holes.also_allowed.push(Elsewhere::private_range()),
         Breach::GatewayAllowed => holes.also_allowed.push(Ipv4Net::from(GATEWAY)),
         Breach::PublishedPort => holes.also_allowed.push(Ipv4Net::from(Elsewhere::published())),

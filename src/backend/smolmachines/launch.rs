@@ -13,7 +13,7 @@ use super::guard::Guard;
 use super::image::{Hatch, Image, ImageError};
 use super::machine::{MachineBottle, Undo};
 use super::plan::{Plan, Refused, Spec};
-use super::smolvm::arguments::Create;
+use super::smolvm::arguments::{Create, Source};
 use super::smolvm::run::Started;
 use super::smolvm::version::Version;
 use super::smolvm::{Smolvm, SmolvmError};
@@ -224,7 +224,7 @@ async fn run(
         env: &env,
         labels: &labels,
         size: plan.size,
-        unrestricted: plan.unrestricted,
+        open: plan.open,
         ports: &[],
     };
     // Before it is asked for: what was asked for and not answered may exist.
@@ -247,6 +247,9 @@ async fn run(
             return Err(error.into());
         }
     }
+    if matches!(ready.source(), Source::Image(_)) {
+        lay_out(smolvm, &plan.name).await?;
+    }
     done(Step::Started);
 
     let (toolbox, session, exec) = enter(ground, spec, &plan.name).await?;
@@ -268,6 +271,12 @@ fn toolboxes(version: Version, noexec: bool) -> ([&'static str; 2], Vec<(&'stati
         (false, false) => ([IN_IMAGE; 2], Vec::new()),
         (false, true) => ([IN_IMAGE, TOOLBOX], vec![(TOOLBOX, 0o644)]),
     }
+}
+
+/// Runs a command for the first time. The file system of a machine that is made of an image is laid out by then, and what is
+/// copied into it before is not seen by commands (1.9.1).
+async fn lay_out(smolvm: &Smolvm, machine: &str) -> Result<(), SmolvmError> {
+    smolvm.exec(machine, &[IN_IMAGE, "version"]).await.map(drop)
 }
 
 /// Copies the toolbox in, and opens a session. The path of the commands' toolbox, the session, and its `machine exec`.

@@ -11,13 +11,16 @@
 //! | `launch`, `machine`, `guard` | carrying a plan out, the handle, and what is undone when that is dropped |
 //! | `on_host` | smolvm and an engine on this host |
 //! | `cleanup` | the machines that there are |
-//! | `arena`, `in_lab`, `holes` | a machine under test, in a lab around a private engine |
+//! | `under_test`, `holes`, `arena`, `in_lab` | a machine under test, in a lab around a private engine |
+//! | `drawn` | the same for the simulator and for reports |
 
 #[cfg(target_os = "linux")]
 mod arena;
 pub mod cache;
 #[cfg(target_os = "linux")]
 pub mod cleanup;
+#[cfg(target_os = "linux")]
+mod drawn;
 #[cfg(target_os = "linux")]
 mod guard;
 #[cfg(target_os = "linux")]
@@ -34,6 +37,8 @@ mod machine;
 pub mod on_host;
 pub mod plan;
 pub mod smolvm;
+#[cfg(target_os = "linux")]
+mod under_test;
 
 #[cfg(target_os = "linux")]
 pub use self::arena::Smolmachines;

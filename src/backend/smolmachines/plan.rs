@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
+use super::smolvm::arguments::Open;
 use super::smolvm::version::{Unenforced, Version};
 
 /// The monitor's own address on a machine's network, and its resolver. Where an allow-list covers it, every port of the
@@ -46,7 +47,7 @@ pub enum Network {
     #[default]
     Allowed,
     /// One without: a hole.
-    Unrestricted,
+    Open(Open),
     /// None at all: not even the bundle is reached.
     Missing,
 }
@@ -60,8 +61,8 @@ pub struct Plan {
     pub bundle: Ipv4Addr,
     /// What it may reach.
     pub allow: Vec<IpNet>,
-    /// Whether it has a network without an allow-list.
-    pub unrestricted: bool,
+    /// The network without an allow-list that it has, if it has such a one.
+    pub open: Option<Open>,
     /// Processors, and MiB of memory.
     pub size: Option<(u32, u32)>,
     /// Its environment.
@@ -107,7 +108,10 @@ impl Plan {
             name: spec.name.clone(),
             bundle,
             allow,
-            unrestricted: holes.network == Network::Unrestricted,
+            open: match holes.network {
+                Network::Open(open) => Some(open),
+                Network::Allowed | Network::Missing => None,
+            },
             size: spec.size,
             env: spec.env.clone(),
         })
@@ -145,15 +149,15 @@ mod tests {
     fn a_sound_machine_reaches_its_bundle_and_nothing_else() {
         let plan = planned(Holes::default()).unwrap();
         assert_eq!(plan.allow, ["10.210.0.2/32".parse().unwrap()]);
-        assert!(!plan.unrestricted);
+        assert_eq!(plan.open, None);
     }
 
     #[test]
     fn each_network_is_what_it_is_called() {
         let plan = |network| planned(Holes { network, ..Holes::default() }).unwrap();
-        let (open, none) = (plan(Network::Unrestricted), plan(Network::Missing));
-        assert_eq!((open.allow.len(), open.unrestricted), (0, true));
-        assert_eq!((none.allow.len(), none.unrestricted), (0, false));
+        let (open, none) = (plan(Network::Open(Open::Own)), plan(Network::Missing));
+        assert_eq!((open.allow.len(), open.open), (0, Some(Open::Own)));
+        assert_eq!((none.allow.len(), none.open), (0, None));
     }
 
     #[test]

@@ -139,6 +139,7 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::GatewayEmptyList => world.gateway.iter_mut().for_each(|one| one.allow.clear()),
         // Of another backend, as `ALL` says.
         Breach::UnrestrictedNet
+        | Breach::PlainNet
         | Breach::WideCidr
         | Breach::GatewayAllowed
         | Breach::UnpinnedRoutes

@@ -53,6 +53,7 @@ impl World {
             lab: world.lab,
             random_ports,
             barriers: Vec::new(),
+            monitors: Vec::new(),
             default_profile: false,
         }
     }

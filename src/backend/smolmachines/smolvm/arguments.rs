@@ -14,6 +14,16 @@ pub enum Source<'a> {
     Image(&'a str),
 }
 
+/// A network without an allow-list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// None of the machine's own, which is smolvm's choice: system calls are passed on to the monitor (`tsi`). What that lets
+    /// through differs from release to release.
+    PassedOn,
+    /// A network stack of the monitor's (`virtio-net`), as with an allow-list.
+    Own,
+}
+
 /// How `machine create` makes a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create<'a> {
@@ -30,7 +40,7 @@ pub struct Create<'a> {
     /// How many processors it has, and how much memory in MiB; smolvm's own defaults are 4 and 8192.
     pub size: Option<(u32, u32)>,
     /// Whether it has a network without an allow-list: a hole.
-    pub unrestricted: bool,
+    pub open: Option<Open>,
     /// Ports of the host's and ports of the machine's that these lead to: a hole.
     pub ports: &'a [(u16, u16)],
 }
@@ -48,9 +58,10 @@ pub fn create(version: Version, create: &Create<'_>) -> Vec<String> {
     for network in create.allow {
         arguments.extend(words(["--allow-cidr", &network.to_string()]));
     }
-    if create.unrestricted {
-        // By name: left to itself, smolvm passes on system calls, and what that lets through differs from release to release.
-        arguments.extend(words(["--net", "--net-backend", "virtio-net"]));
+    match create.open {
+        None => {}
+        Some(Open::PassedOn) => arguments.extend(words(["--net"])),
+        Some(Open::Own) => arguments.extend(words(["--net", "--net-backend", "virtio-net"])),
     }
     for (host, machine) in create.ports {
         arguments.extend(words(["--port", &format!("{host}:{machine}")]));
@@ -157,16 +168,17 @@ mod tests {
             env: &[("HTTPS_PROXY", "http://10.0.0.5:8888")],
             labels: &[("claude-bottle.bottle", "b1")],
             size: Some((2, 2048)),
-            unrestricted: false,
+            open: None,
             ports: &[],
         };
         let closed = Create { allow: &[], env: &[], labels: &[], size: None, ..made.clone() };
         let open = Create {
             from: Source::Image("/images/i.tar"),
-            unrestricted: true,
+            open: Some(Open::Own),
             ports: &[(18080, 8080)],
             ..closed.clone()
         };
+        let plain = Create { open: Some(Open::PassedOn), ..closed.clone() };
         let mut golden = String::new();
         for version in [Version::new(0, 8, 0), Version::new(1, 4, 0), Version::new(1, 32, 2)] {
             writeln!(golden, "# {version}").unwrap();
@@ -174,6 +186,7 @@ mod tests {
                 create(version, &made),
                 create(version, &closed),
                 create(version, &open),
+                create(version, &plain),
                 start("b1"),
                 exec("b1", Streams::Collected, &["/bin/true", "-x"]),
                 exec("b1", Streams::Streamed, &["/toolbox", "session"]),

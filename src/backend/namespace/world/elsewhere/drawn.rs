@@ -8,7 +8,7 @@ use super::Elsewhere;
 use crate::backend::namespace::helper::Built;
 use crate::backend::namespace::world::topology::{files, is_allowed, number, processes};
 use crate::backend::namespace::world::{Post, net};
-use crate::expected::{Barrier, Process, Topology};
+use crate::expected::{Barrier, Monitor, Process, Topology};
 use crate::lab::{Role, Wiring};
 
 /// What an engine has made of a plan. Its nets are called as here: `bottle`, `bundle`, `other-bottle`.
@@ -22,6 +22,8 @@ pub(in crate::backend) struct Drawn {
     pub(in crate::backend) links: Vec<Link>,
     /// What is dropped, and where.
     pub(in crate::backend) barriers: Vec<Barrier>,
+    /// Who opens connections for whom.
+    pub(in crate::backend) monitors: Vec<Monitor>,
     /// The agent's walls.
     pub(in crate::backend) walls: Bottle,
     /// Whether the engine's own filter on system calls is on.
@@ -76,6 +78,7 @@ impl Elsewhere {
             lab: world.lab,
             random_ports,
             barriers: drawn.barriers,
+            monitors: drawn.monitors,
             default_profile: drawn.default_profile,
         }
     }

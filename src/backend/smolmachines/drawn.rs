@@ -1,0 +1,181 @@
+//! What smolvm makes of a plan, for the simulator: a machine's own net, and the monitor that opens its connections from the host's. As
+//! 1.32 does it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use claude_bottle_protocol::helper::{Address, Bottle, Net, Route};
+use ipnet::IpNet;
+
+use super::plan::{GATEWAY, Network, Plan, Spec};
+use super::smolvm::arguments::Open;
+use super::smolvm::version::Version;
+use super::under_test::{self, POOL};
+use crate::backend::docker::Spec as BundleSpec;
+use crate::backend::docker::drawn::beside;
+use crate::backend::docker::plan::{Facts, Plan as BundlePlan};
+use crate::backend::namespace::world::elsewhere::{Drawn, Elsewhere};
+use crate::breach::Breach;
+use crate::expected::{Made, Monitor, Topology};
+use crate::lab::Wiring;
+
+/// The machine's net, and its interface.
+const BOTTLE: &str = "bottle";
+const WIRE: &str = "eth0";
+/// The machine's address on the network that its monitor makes.
+const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 96, 0, 2));
+/// In whose place the monitor answers over TCP, beside its own address.
+const RESOLVERS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
+
+/// A machine under test and all that is around it, sound or with the hole that `breach` makes.
+pub(super) fn topology(breach: Option<Breach>) -> Topology {
+    let spec = under_test::spec(BOTTLE.to_owned(), breach);
+    let bundle = bundle();
+    let world = Elsewhere::new().with(&under_test::place(&bundle, &spec.holes));
+    world.topology(draw(&spec, &bundle))
+}
+
+/// The same of a machine that was launched, in a world that knows where its bundle is, as a report draws it.
+pub(super) fn wiring(world: &Elsewhere, spec: &Spec, bundle: &BundlePlan) -> Wiring {
+    world.wiring(draw(spec, bundle))
+}
+
+fn bundle() -> BundlePlan {
+    let mut spec = BundleSpec::new(BOTTLE);
+    spec.pool = POOL.parse().expect("a network");
+    let facts = Facts { major: 20, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
+    BundlePlan::new(&spec, &facts, "toolbox", "owner", 0).expect("an empty engine has room")
+}
+
+fn draw(spec: &Spec, bundle: &BundlePlan) -> Drawn {
+    let mut drawn = beside(bundle, &BundleSpec::new(BOTTLE), walls(spec));
+    let has_network = matches!(spec.holes.network, Network::Allowed | Network::Open(Open::Own));
+    drawn.nets.push(machine(has_network));
+    if spec.holes.network != Network::Missing {
+        drawn.monitors.push(monitor(spec, bundle.bundle_address, has_network));
+    }
+    drawn
+}
+
+fn machine(has_network: bool) -> Net {
+    let mut net = Net { name: BOTTLE.into(), ipv6: true, ..Net::default() };
+    if has_network {
+        net.addresses.push(Address { interface: WIRE.into(), address: MACHINE, prefix: 30 });
+        net.routes.push(Route {
+            destination: Ipv4Addr::UNSPECIFIED.into(),
+            prefix: 0,
+            via: Some(GATEWAY.into()),
+            interface: WIRE.into(),
+        });
+    }
+    net
+}
+
+fn monitor(spec: &Spec, bundle: Ipv4Addr, has_network: bool) -> Monitor {
+    let plan = Plan::new(spec, bundle, Version::KEEPS_ALLOW_LIST, false);
+    let allow = plan.expect("what is probed is no refused plan").allow;
+    let nets = |nets: &[&str]| -> Vec<IpNet> {
+        nets.iter().map(|net| net.parse().expect("a network")).collect()
+    };
+    let is_open = matches!(spec.holes.network, Network::Open(_));
+    Monitor {
+        machine: BOTTLE.into(),
+        net: Elsewhere::host().into(),
+        allow: if is_open { nets(&["0.0.0.0/0", "::/0"]) } else { allow },
+        deny: if has_network { Vec::new() } else { nets(&["127.0.0.0/8", "169.254.0.0/16"]) },
+        network: has_network.then(|| Made {
+            gateway: GATEWAY.into(),
+            resolver: Elsewhere::resolver().listens_on,
+            resolvers: [GATEWAY.into()].into_iter().chain(RESOLVERS).collect(),
+        }),
+    }
+}
+
+/// Commands are root in their own kernel, and the engine has no part in it.
+fn walls(spec: &Spec) -> Bottle {
+    Bottle {
+        net: BOTTLE.into(),
+        hostname: spec.name.clone(),
+        hosts: Vec::new(),
+        env: BTreeMap::new(),
+        mounts: Vec::new(),
+        executable: !spec.holes.noexec,
+        own_processes: true,
+        seccomp: false,
+        io_uring: true,
+        user_namespaces: true,
+        capabilities: Vec::new(),
+        nameservers: vec![GATEWAY.into()],
+        left_open: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::smolmachines::holes;
+    use crate::expected::Kind;
+    use crate::host::Requirement;
+    use crate::probe::catalogue::Catalogue;
+    use crate::probe::definition::{Probe, RunsOn};
+    use crate::probe::flip;
+    use crate::probe::parse::Known;
+
+    /// Those of which anything is tried here.
+    fn probes() -> Vec<Probe> {
+        let (names, requirements) = (Breach::names(), Requirement::words());
+        let known = Known::from(names.as_slice()).with_requirements(&requirements);
+        let catalogue = Catalogue::embedded(known).unwrap();
+        let here = |probe: &&Probe| {
+            matches!(probe.runs_on("smolmachines"), RunsOn::Runs { .. })
+                && holes::ALL
+                    .iter()
+                    .any(|breach| probe.proven_by.iter().any(|name| name == breach.name()))
+        };
+        let probes: Vec<_> = catalogue.probes().iter().filter(here).cloned().collect();
+        let table = topology(None).table(&probes, "smolmachines");
+        let is_tried = |probe: &&Probe| {
+            table
+                .iter()
+                .any(|(name, _, expected)| name == probe.name && !expected.agrees(Kind::Skipped))
+        };
+        probes.iter().filter(is_tried).cloned().collect()
+    }
+
+    /// Whatever is tried on this backend has an expectation. What leaks of a sound machine is what is known to, and each breach
+    /// flips exactly the probes that name it.
+    #[test]
+    fn every_attempt_has_an_expectation_and_every_breach_its_probes() {
+        let probes = probes();
+        let leaks = |breach: Option<Breach>| {
+            let table = topology(breach).table(&probes, "smolmachines");
+            let mut noticed = Vec::new();
+            for (probe, what, expected) in table.iter() {
+                let at = format!("{breach:?}: {probe}: {what}: {expected}: {}", expected.why);
+                assert_ne!(expected.kinds, [], "{at}");
+                if [Kind::Leaked, Kind::Unreached].iter().any(|kind| expected.agrees(*kind)) {
+                    noticed.push((probe.to_owned(), what.to_owned(), expected.why.clone()));
+                }
+            }
+            noticed
+        };
+        let known = leaks(None);
+        for (probe, what, why) in &known {
+            assert!(why.contains("127.0.0.1:53 hands it on"), "{probe}: {what}: {why}");
+        }
+        let mut known_of: Vec<_> = known.iter().map(|(probe, ..)| probe.as_str()).collect();
+        known_of.dedup();
+        assert_eq!(known_of, ["internet-udp", "internet-v6", "resolver-exfiltration"]);
+        for breach in holes::ALL {
+            let is_new = |(probe, what, _): &(String, String, String)| {
+                !known.iter().any(|(p, w, _)| (p, w) == (probe, what))
+            };
+            let flipped = leaks(Some(*breach));
+            let mut flipped: Vec<_> =
+                flipped.iter().filter(|one| is_new(one)).map(|(probe, ..)| probe.clone()).collect();
+            flipped.dedup();
+            assert_eq!(flipped, flip::declared(&probes, *breach, "smolmachines"), "{breach:?}");
+        }
+    }
+}
