@@ -32,14 +32,16 @@ const DOCKER0: &str = "docker0";
 /// A bottle under test and all that is around it, sound or with the hole that `breach` makes.
 pub(super) fn topology(breach: Option<Breach>) -> Topology {
     let under_test = UnderTest::new(breach);
-    let facts =
-        Facts { major: 20, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() };
-    let plan = |spec: &Spec| {
-        Plan::new(spec, &facts, "toolbox", "owner", 0).expect("an empty engine has room")
-    };
-    let (own, other) = (plan(&under_test.bottle), plan(&under_test.other_bottle));
+    let (own, other) = (planned(&under_test.bottle), planned(&under_test.other_bottle));
     let world = Elsewhere::new().with(&under_test.place(&own, &other));
     world.topology(draw(&under_test, &own, &other))
+}
+
+/// The plan of a bottle on the simulated engine.
+pub(in crate::backend) fn planned(spec: &Spec) -> Plan {
+    let facts =
+        Facts { major: 20, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() };
+    Plan::new(spec, &facts, "toolbox", "owner", 0).expect("an empty engine has room")
 }
 
 /// The same of bottles that were launched, in a world that knows where they are, as a report draws it.
@@ -300,15 +302,7 @@ mod tests {
     fn a_report_draws_what_was_launched() {
         let wired = |breach| {
             let under_test = UnderTest::new(breach);
-            let facts = Facts {
-                major: 20,
-                runtimes: Vec::new(),
-                ipv6: true,
-                entered: true,
-                taken: Vec::new(),
-            };
-            let plan = |spec: &Spec| Plan::new(spec, &facts, "toolbox", "owner", 0).unwrap();
-            let (own, other) = (plan(&under_test.bottle), plan(&under_test.other_bottle));
+            let (own, other) = (planned(&under_test.bottle), planned(&under_test.other_bottle));
             let world = Elsewhere::new().with(&under_test.place(&own, &other));
             wiring(&world, &under_test, &own, &other)
         };

@@ -12,8 +12,8 @@ use super::smolvm::arguments::Open;
 use super::smolvm::version::Version;
 use super::under_test::{self, POOL};
 use crate::backend::docker::Spec as BundleSpec;
-use crate::backend::docker::drawn::beside;
-use crate::backend::docker::plan::{Facts, Plan as BundlePlan};
+use crate::backend::docker::drawn::{beside, planned};
+use crate::backend::docker::plan::Plan as BundlePlan;
 use crate::backend::namespace::world::elsewhere::{Drawn, Elsewhere};
 use crate::breach::Breach;
 use crate::expected::{Made, Monitor, Topology};
@@ -44,8 +44,7 @@ pub(super) fn wiring(world: &Elsewhere, spec: &Spec, bundle: &BundlePlan) -> Wir
 fn bundle() -> BundlePlan {
     let mut spec = BundleSpec::new(BOTTLE);
     spec.pool = POOL.parse().expect("a network");
-    let facts = Facts { major: 20, runtimes: Vec::new(), ipv6: true, taken: Vec::new() };
-    BundlePlan::new(&spec, &facts, "toolbox", "owner", 0).expect("an empty engine has room")
+    planned(&spec)
 }
 
 fn draw(spec: &Spec, bundle: &BundlePlan) -> Drawn {
