@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ struct Place {
     cache: PathBuf,
     /// Where files are handed over to the stand-in.
     hatch: PathBuf,
+    /// Whether the stand-in's host reaches the bundle.
+    reached: bool,
     /// The stand-in's own variables; none for the real smolvm.
     env: BTreeMap<String, String>,
 }
@@ -71,6 +74,7 @@ impl Place {
             smolvm,
             cache: folder.join("cache"),
             hatch: folder.to_owned(),
+            reached: true,
             env: STAND_IN.map(str::to_owned).into_iter().zip(env).collect(),
         }
     }
@@ -87,7 +91,8 @@ impl Place {
         let runs = Arc::new(Here::default().with_env(self.env.clone()));
         let smolvm = Smolvm::find(&self.smolvm, runs).await.unwrap();
         let (here, there) = (self.hatch.clone(), self.hatch.clone());
-        Box::new(StandIn { smolvm, engine, hatch: Hatch { here, there } })
+        let (hatch, reached) = (Hatch { here, there }, self.reached);
+        Box::new(StandIn { smolvm, engine, hatch, reached })
     }
 
     async fn launch(
@@ -168,6 +173,7 @@ struct StandIn {
     smolvm: Smolvm,
     engine: Engine,
     hatch: Hatch,
+    reached: bool,
 }
 
 #[async_trait]
@@ -184,9 +190,9 @@ impl Ground for StandIn {
         &self.hatch
     }
 
-    /// Its machines dial nothing.
+    /// Its machines dial nothing: it is said.
     async fn reaches(&self, _address: SocketAddr, _from: Ipv4Addr) -> bool {
-        true
+        self.reached
     }
 }
 
@@ -240,6 +246,22 @@ async fn a_launch_that_is_given_up_leaves_nothing() {
             drop(launching);
             assert_eq!(place.parts(&name).await, (0, false), "{step:?}");
         }
+    })
+    .await;
+}
+
+/// As with Docker Desktop.
+#[tokio::main]
+async fn a_bundle_that_this_host_does_not_reach_is_refused_with_its_reason() {
+    beside_a_stand_in(LABELS, async |place| {
+        let (far, name) = (Place { reached: false, ..place.clone() }, name());
+        let error = far.launch(&name, &|_| {}).await.unwrap_err();
+        assert!(matches!(error, LaunchFailed::NotReached(_)), "{error}");
+        assert!(
+            error.to_string().contains("would open every port of that to the machine"),
+            "{error}"
+        );
+        assert_eq!(far.parts(&name).await, (0, false));
     })
     .await;
 }
@@ -324,6 +346,7 @@ async fn of_the_real_smolvm_either() {
         // Kept from run to run: a pack takes long.
         cache: Cache::of_user().unwrap().folder().to_owned(),
         hatch: PathBuf::new(),
+        reached: true,
         env: BTreeMap::new(),
     };
     let launched = place.launch(&name(), &|_| {}).await.unwrap();
@@ -331,6 +354,14 @@ async fn of_the_real_smolvm_either() {
     let said = InBottle::new(bottle.toolbox()).args(["say", "out", "err", "42"]);
     let output = bottle.exec(said).await.unwrap();
     assert_eq!((output.stdout.as_slice(), output.end), (&b"out\n"[..], End::Code(42)));
+    // A folder, with the bits that let its file be executed.
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    std::fs::write(&program, claude_bottle::toolbox::bytes().unwrap()).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    bottle.cp_in(folder.path(), "/tmp/copied").await.unwrap();
+    let said = InBottle::new("/tmp/copied/program").args(["say", "out", "err", "43"]);
+    assert_eq!(bottle.exec(said).await.unwrap().end, End::Code(43));
     bottle.teardown().await.unwrap();
     place.every_step().await;
 }
@@ -355,6 +386,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         of_a_launcher_that_is_killed_after_any_step_cleanup_leaves_nothing,
         nor_with_a_release_that_has_no_labels,
         a_launch_that_is_given_up_leaves_nothing,
+        a_bundle_that_this_host_does_not_reach_is_refused_with_its_reason,
         somebody_elses_machine_of_the_same_name_is_left_alone,
         a_smolvm_that_does_not_answer_is_told_and_the_engine_looked_at_all_the_same,
         where_no_engine_answers_machines_are_told_and_removed_all_the_same,

@@ -60,19 +60,43 @@ impl Ground for OnHost {
     }
 
     async fn reaches(&self, address: SocketAddr, from: Ipv4Addr) -> bool {
-        // No packet is sent by that; one to an address that is not on the bundle's own network might go anywhere.
-        let leaves_from = async {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-            socket.connect(address).await?;
-            socket.local_addr()
-        };
-        if !leaves_from.await.is_ok_and(|own| own.ip() == IpAddr::V4(from)) {
-            return false;
-        }
-        match tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-            Err(_) => false,
-        }
+        is_reached(address, from).await
+    }
+}
+
+async fn is_reached(address: SocketAddr, from: Ipv4Addr) -> bool {
+    // No packet is sent by that; one to an address that is not on the bundle's own network might go anywhere.
+    let leaves_from = async {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        socket.connect(address).await?;
+        socket.local_addr()
+    };
+    if !leaves_from.await.is_ok_and(|own| own.ip() == IpAddr::V4(from)) {
+        return false;
+    }
+    match tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A refusal is an answer; what would leave by another way than the bundle's network is not dialled.
+    #[tokio::test]
+    async fn only_an_address_on_the_bundles_own_network_is_dialled() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(!is_reached(address, Ipv4Addr::new(10, 210, 0, 1)).await);
+        let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+        assert!(accepted.is_err(), "nobody has dialled");
+        assert!(is_reached(address, Ipv4Addr::LOCALHOST).await);
+        drop(listener);
+        assert!(is_reached(address, Ipv4Addr::LOCALHOST).await);
     }
 }
