@@ -72,6 +72,7 @@ impl Detect<'_> {
             smolvm_on_linux: self.is_set_to("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1"),
             docker: self.docker(),
             engine: self.engine(),
+            private_engine: self.private_engine(),
             kvm: self.kvm(),
             user_namespaces: user_namespaces::find(self),
             gitea: self.is_set_to("GITEA_ACTIONS", "true"),
@@ -114,6 +115,18 @@ impl Detect<'_> {
     fn engine(&self) -> Result<Option<docker::EngineKind>, Lack> {
         let wanted = (self.env)(docker::ENGINE).map(|text| text.to_string_lossy().into_owned());
         docker::wanted(wanted.as_deref())
+    }
+
+    fn private_engine(&self) -> Result<PathBuf, Lack> {
+        if !self.linux() {
+            return Err(Lack::new("only Linux has it"));
+        }
+        if self.euid != 0 {
+            return Err(Lack::new("it takes root"));
+        }
+        let folders = (self.env)("PATH").unwrap_or_default();
+        let found = which::which_in("dockerd", Some(folders), self.root);
+        found.map_err(|_| Lack::new("dockerd is not installed").fixed_by("install docker.io"))
     }
 
     fn kvm(&self) -> Result<PathBuf, Lack> {
@@ -304,6 +317,7 @@ pub(super) mod tests {
             smolvm: Err(Lack::new("not on PATH").fixed_by("install smolvm and put it on PATH")),
             docker: Err(Lack::new("/var/run/docker.sock does not exist")
                 .fixed_by("install and start Docker, or set DOCKER_HOST")),
+            private_engine: Err(Lack::new("it takes root")),
             kvm: Err(Lack::new("/dev/kvm does not exist").fixed_by(
                 "load the module kvm_intel or kvm_amd; \
                  virtualisation must be on in the firmware or the hypervisor",
@@ -312,6 +326,22 @@ pub(super) mod tests {
             ..Host::bare()
         };
         assert_eq!(Machine::new().host(), expected);
+    }
+
+    #[test]
+    fn an_engine_of_ones_own_takes_root_and_its_program() {
+        let mut machine = Machine::new();
+        machine.euid = 0;
+        let why = |machine: &Machine| machine.host().private_engine.map_err(|lack| lack.why);
+        assert_eq!(why(&machine), Err("dockerd is not installed".to_owned()));
+        let folder = machine.root().join("bin");
+        let program = folder.join("dockerd");
+        machine.write("/bin/dockerd", "");
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
+        machine.set("PATH", folder);
+        assert_eq!(why(&machine), Ok(program));
+        machine.euid = 1000;
+        assert_eq!(why(&machine), Err("it takes root".to_owned()));
     }
 
     #[test]
@@ -324,6 +354,7 @@ pub(super) mod tests {
         let host = machine.host();
         assert!(host.darwin() && !host.linux());
         assert_eq!(host.kvm, Err(Lack::new("only Linux has it")));
+        assert_eq!(host.private_engine, Err(Lack::new("only Linux has it")));
         assert_eq!(host.user_namespaces, Err(Lack::new("only Linux has them")));
         assert!(!host.vsock_loopback);
         assert!(host.ipv6);

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write as _};
 
 use owo_colors::{OwoColorize, Style};
 
+use super::docker::EngineKind;
 use super::facts::{Host, Lack};
 use super::requirement::Unmet;
 use super::requirements::Requirements;
@@ -42,16 +43,45 @@ impl Text {
         self.heading("Backends")?;
         for backend in BACKENDS {
             let unmet = Requirements::for_backend(backend).unmet(host);
-            let (word, style) =
-                if unmet.is_empty() { ("ready", self.good) } else { ("not ready", self.bad) };
-            self.row(backend, word.style(style))?;
-            for each in &unmet {
-                self.unmet("needs", each)?;
+            match backend {
+                "docker" => self.docker(host, &unmet)?,
+                _ => self.backend(backend, &unmet)?,
             }
         }
         self.out.push('\n');
         self.heading("Host")?;
         self.facts(host)
+    }
+
+    fn backend(&mut self, name: &str, unmet: &[Unmet]) -> fmt::Result {
+        let (word, style) =
+            if unmet.is_empty() { ("ready", self.good) } else { ("not ready", self.bad) };
+        self.row(name, word.style(style))?;
+        unmet.iter().try_for_each(|each| self.unmet("needs", each))
+    }
+
+    /// Agents are started on the machine's engine, for which there is `to_start`; bottles may be probed on another one.
+    fn docker(&mut self, host: &Host, to_start: &[Unmet]) -> fmt::Result {
+        let lacking = |what: &str, lack: &Lack| Unmet::One {
+            what: format!("{what}: {}", lack.why),
+            fix: lack.fix.clone(),
+            terse: false,
+        };
+        let private = |lack| lacking("a private engine", lack);
+        let to_probe: Vec<_> = match (&host.engine, &host.private_engine) {
+            _ if host.gitea => to_start.to_vec(),
+            (Err(lack), _) => vec![lacking("a kind of engine", lack)],
+            (Ok(Some(EngineKind::Private)), Err(lack)) => vec![private(lack)],
+            (Ok(None | Some(EngineKind::Private)), Ok(_)) => Vec::new(),
+            (Ok(None), Err(_)) | (Ok(Some(EngineKind::System)), _) => to_start.to_vec(),
+        };
+        let (ready, other, unmet) = match (to_probe.is_empty(), to_start.is_empty()) {
+            (true, false) => ("ready to probe, on a private engine", "to start agents", to_start),
+            (false, true) => ("ready to start agents", "to probe", &to_probe[..]),
+            _ => return self.backend("docker", to_start),
+        };
+        self.row("docker", ready.style(self.good))?;
+        unmet.iter().try_for_each(|each| self.unmet(&format!("{other}, needs"), each))
     }
 
     fn facts(&mut self, host: &Host) -> fmt::Result {
@@ -67,6 +97,7 @@ impl Text {
             let note = if docker.connected { "" } else { " (not tried)" };
             format!("{}{note}", docker.endpoint)
         })?;
+        self.fact("private engine", &host.private_engine, |path| path.display().to_string())?;
         self.fact("smolvm", &host.smolvm, |smolvm| {
             let path = smolvm.path.display();
             match &smolvm.version {
@@ -145,6 +176,7 @@ mod tests {
         let host = Host {
             docker: Err(Lack::new("permission denied on /var/run/docker.sock")
                 .fixed_by("add yourself to the group docker, or run as root")),
+            private_engine: Err(Lack::new("it takes root")),
             smolvm: Err(Lack::new("not on PATH").fixed_by("install smolvm and put it on PATH")),
             kvm: Err(Lack::new("/dev/kvm does not exist").fixed_by("load the module")),
             user_namespaces: Ok(UserNamespaces { limit: Some(96_365) }),
@@ -171,6 +203,7 @@ mod tests {
           user              uid 1000
           user namespaces   yes, at most 96365 for each user
           docker            no: permission denied on /var/run/docker.sock
+          private engine    no: it takes root
           smolvm            no: not on PATH
           kvm               no: /dev/kvm does not exist
           ipv6              yes
@@ -188,6 +221,7 @@ mod tests {
                 version: Some("smolvm 0.8.0".to_owned()),
             }),
             user_namespaces: Err(Lack::new("only Linux has them")),
+            private_engine: Err(Lack::new("only Linux has it")),
             kvm: Err(Lack::new("only Linux has it")),
             terminal: true,
             ..Host::bare()
@@ -210,6 +244,7 @@ mod tests {
           user              uid 1000
           user namespaces   no: only Linux has them
           docker            unix:///var/run/docker.sock
+          private engine    no: only Linux has it
           smolvm            /opt/homebrew/bin/smolvm (smolvm 0.8.0): smolvm 0.8.0 drops `--allow-cidr` of a machine that is made from a pack, and says nothing (install smolvm 1.8.0 or newer, or set CLAUDE_BOTTLE_SMOLVM_UNENFORCED=1 to launch it without an allow-list)
           kvm               no: only Linux has it
           ipv6              yes
@@ -249,12 +284,46 @@ mod tests {
           user              uid 1000
           user namespaces   no: made up without it
           docker            unix:///var/run/docker.sock
+          private engine    no: made up without it
           smolvm            no: made up without it
           kvm               no: permission denied on /dev/kvm
           ipv6              no
           vsock loopback    no
           Gitea Actions     yes
           terminal          no
+        ");
+    }
+
+    /// What is said of docker, without the host's facts.
+    fn of_docker(host: &Host) -> String {
+        let told = doctor(host, false);
+        let lines = told.lines().skip_while(|line| !line.starts_with("  docker"));
+        let own = lines.enumerate().take_while(|(n, line)| *n == 0 || line.starts_with("   "));
+        own.map(|(_, line)| line.trim()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn docker_is_ready_for_what_it_can_do() {
+        let daemonless = Host { private_engine: Ok("/usr/sbin/dockerd".into()), ..Host::bare() };
+        let daemon = Host::bare().with(Requirement::Docker);
+        let wanting = |kind, host: &Host| Host { engine: Ok(Some(kind)), ..host.clone() };
+        insta::assert_snapshot!(of_docker(&daemonless), @r"
+        docker            ready to probe, on a private engine
+        to start agents, needs docker: made up without it
+        ");
+        insta::assert_snapshot!(of_docker(&wanting(EngineKind::System, &daemonless)), @r"
+        docker            not ready
+        needs docker: made up without it
+        ");
+        insta::assert_snapshot!(of_docker(&daemon), @"docker            ready");
+        insta::assert_snapshot!(of_docker(&wanting(EngineKind::Private, &daemon)), @r"
+        docker            ready to start agents
+        to probe, needs a private engine: made up without it
+        ");
+        let mistyped = Host { engine: Err(Lack::new("no kind")), ..daemon };
+        insta::assert_snapshot!(of_docker(&mistyped), @r"
+        docker            ready to start agents
+        to probe, needs a kind of engine: no kind
         ");
     }
 

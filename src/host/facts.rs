@@ -36,6 +36,9 @@ pub struct Host {
     /// Which engine bottles under test are to be made on, where somebody said so.
     #[serde(serialize_with = "fact")]
     pub engine: Result<Option<EngineKind>, Lack>,
+    /// The program `dockerd`, where this user may run an engine of its own with it.
+    #[serde(serialize_with = "fact")]
+    pub private_engine: Result<PathBuf, Lack>,
     /// The device of a usable KVM.
     #[serde(serialize_with = "fact")]
     pub kvm: Result<PathBuf, Lack>,
@@ -91,6 +94,7 @@ impl Host {
             smolvm_on_linux: false,
             docker: Err(missing()),
             engine: Ok(None),
+            private_engine: Err(missing()),
             kvm: Err(missing()),
             user_namespaces: Err(missing()),
             gitea: false,

@@ -68,6 +68,18 @@ impl Observation {
         (!changed.is_empty()).then(|| changed.join("; "))
     }
 
+    /// Whether an interface that was there before is gone, and nothing is new: what a network looks like whose bottle has ended.
+    pub fn has_lost_since(&self, before: &Self) -> bool {
+        fn within<T: PartialEq>(now: &[T], before: &[T]) -> bool {
+            now.iter().all(|one| before.contains(one))
+        }
+        let nothing_new = within(&self.interfaces, &before.interfaces)
+            && within(&self.addresses_v4, &before.addresses_v4)
+            && within(&self.addresses_v6, &before.addresses_v6)
+            && within(&self.routes, &before.routes);
+        nothing_new && self.interfaces != before.interfaces
+    }
+
     /// Processes that are astray now and were not before, in words.
     pub fn new_strays_since(&self, before: &Self) -> Option<String> {
         let (now, before) = (self.strays.as_ref()?, before.strays.as_ref()?);
@@ -248,6 +260,12 @@ rubbish
         assert_eq!(opened.unplanned_listeners(&[6060].into()), None);
         assert_eq!(opened.unplanned_listeners(&[80].into()).as_deref(), Some("tcp 0.0.0.0:6060"));
         let unfiltered = Observation { firewall: Some(Vec::new()), ..seen.clone() };
+        let wireless =
+            Observation { interfaces: vec!["lo".into()], routes: Vec::new(), ..seen.clone() };
+        assert!(wireless.change_since(&seen).is_some() && wireless.has_lost_since(&seen));
+        let rerouted = Observation { routes: Vec::new(), ..seen.clone() };
+        assert!(!rerouted.has_lost_since(&seen), "it has its wire");
+        assert!(!seen.has_lost_since(&wireless) && !seen.has_lost_since(&seen));
         let new = seen.new_tables_since(&unfiltered);
         assert_eq!(new.as_deref(), Some("new tables: 1 filter"));
         assert_eq!(unfiltered.new_tables_since(&seen), None);

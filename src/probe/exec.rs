@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::attempt::fresh_nonce;
 use super::verdict::Verdict;
-use crate::bottle::{Bottle, Command, End};
+use crate::bottle::{Bottle, BottleError, Command, End};
 use crate::report::text::Untrusted;
 
 /// How long the command may take.
@@ -29,6 +29,9 @@ pub(super) async fn attempt(bottle: &dyn Bottle) -> Verdict {
         // One that was waited for in vain has shown nothing: the bottle may have been stopped as a whole.
         let why = format!("the command did not end within {} s", PATIENCE.as_secs());
         return Verdict::Inconclusive { why };
+    }
+    if output.end == End::OutOfMemory {
+        return Verdict::Inconclusive { why: BottleError::OutOfMemory.to_string() };
     }
     if output.end != End::Code(CODE) {
         return Verdict::Unreached { why: format!("the command ended otherwise: {}", output.end) };

@@ -189,11 +189,17 @@ impl Outside {
         let held = self.held.get(&id);
         let scene = held.map_or(&self.after, |held| &held.scene);
         match look {
-            Look::BottleNetwork => compare(
-                "the bottle's network, read from outside",
-                (&self.before.bottle, &self.after.bottle),
-                Observation::change_since,
-            ),
+            Look::BottleNetwork => {
+                // With a bottle that has ended go its wires, which nobody in there has changed.
+                let whole = |after: &Observation| {
+                    self.before.bottle.as_ref().is_some_and(|before| !after.has_lost_since(before))
+                };
+                compare(
+                    "the bottle's network, read from outside",
+                    (&self.before.bottle, &self.after.bottle.clone().filter(whole)),
+                    Observation::change_since,
+                )
+            }
             Look::HostListeners => compare(
                 "the host's table of listeners",
                 (&self.before.host, &scene.host),

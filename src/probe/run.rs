@@ -18,7 +18,7 @@ use super::outside::{Held, Look, Outside, Scene};
 use super::verdict::{Said, Verdict};
 use super::{exec, judge};
 use crate::backend::{Arena, Backend, LaunchError};
-use crate::bottle::Command;
+use crate::bottle::{BottleError, Command};
 use crate::breach::Breach;
 use crate::lab::{Answers, Fixture, Heard, Listening, View, batch_line, converse};
 use crate::report::text::Untrusted;
@@ -234,6 +234,7 @@ async fn run_prober(
 ) -> (Answers, BTreeMap<u32, Held>) {
     let (bottle, lab) = (arena.bottle(), arena.lab());
     let command = Command::new(bottle.toolbox()).arg("prober").stream_stdin();
+    let killed = bottle.out_of_memory().await;
     let mut running = match bottle.start(command).await {
         Ok(running) => running,
         Err(error) => return (Answers::none(error.to_string()), BTreeMap::new()),
@@ -284,7 +285,11 @@ async fn run_prober(
         drop(stdin);
         held
     };
-    tokio::join!(conversation, seeing_to)
+    let (mut answers, held) = tokio::join!(conversation, seeing_to);
+    if !answers.finished && bottle.out_of_memory().await > killed {
+        answers.trouble = Some(BottleError::OutOfMemory.to_string());
+    }
+    (answers, held)
 }
 
 /// Whether a denial may still turn out to be none: where an attempt got no answer at all, or left over IPv6 or a

@@ -26,6 +26,7 @@ use claude_bottle::breach::Breach;
 use claude_bottle::host::{Endpoint, Requirement};
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::definition::Probe;
+use claude_bottle::probe::outcome::RunOutcome;
 use claude_bottle::probe::parse::Known;
 use claude_bottle::probe::run::{Watch, run};
 use claude_bottle::probe::verdict::Verdict;
@@ -331,21 +332,48 @@ impl Backend for Found {
     }
 }
 
-/// Kills the engine once so many attempts have ended.
+/// Does something to the engine, or on it, once so many attempts have ended.
 struct Saboteur {
     engine: Arc<OnceLock<u32>>,
-    killed: OnceLock<()>,
+    does: fn(u32),
+    done: OnceLock<()>,
 }
 
 impl Watch for Saboteur {
     fn phase(&self, _: &str) {}
 
     fn attempts(&self, done: usize, _: usize) {
-        if done >= 3 && self.killed.set(()).is_ok() {
-            let daemon = daemon_below(*self.engine.get().unwrap());
-            kill(Pid::from_raw(daemon.try_into().unwrap()), Signal::SIGKILL).unwrap();
+        if done >= 3 && self.done.set(()).is_ok() {
+            (self.does)(*self.engine.get().unwrap());
         }
     }
+}
+
+/// A run of all probes on an engine of its own, in the middle of which `does` is done to that.
+async fn sabotaged(does: fn(u32)) -> (RunOutcome, u32) {
+    if let Some(why) = lacking() {
+        skip(why);
+    }
+    let engine = Arc::new(OnceLock::new());
+    let backend = Found { inner: backend::by_name("docker").unwrap(), engine: Arc::clone(&engine) };
+    let saboteur = Saboteur { engine: Arc::clone(&engine), does, done: OnceLock::new() };
+    let outcome = run(&backend, &probes(), None, &saboteur, &()).await.unwrap();
+    assert!(saboteur.done.get().is_some(), "it was done");
+    for probe in &outcome.probes {
+        // What had arrived before, has.
+        let is_contained = matches!(probe.verdict, Verdict::Contained { .. });
+        assert!(!is_contained, "{}: {:?}", probe.name, probe.verdict);
+    }
+    let code = claude_bottle::report::exit_code(std::slice::from_ref(&outcome));
+    assert_eq!(code, 3, "{outcome:#?}");
+    (outcome, *engine.get().unwrap())
+}
+
+/// Why nothing is known of the internet.
+fn why_inconclusive(outcome: &RunOutcome) -> &str {
+    let internet = outcome.probes.iter().find(|probe| probe.name == "internet-tcp").unwrap();
+    let Verdict::Inconclusive { why } = &internet.verdict else { panic!("{:?}", internet.verdict) };
+    why
 }
 
 fn probes() -> Vec<Probe> {
@@ -356,25 +384,67 @@ fn probes() -> Vec<Probe> {
 
 #[tokio::main]
 async fn of_an_engine_that_stops_in_the_middle_nothing_is_proven_and_nothing_left() {
-    if let Some(why) = lacking() {
-        skip(why);
-    }
-    let engine = Arc::new(OnceLock::new());
-    let backend = Found { inner: backend::by_name("docker").unwrap(), engine: Arc::clone(&engine) };
-    let saboteur = Saboteur { engine: Arc::clone(&engine), killed: OnceLock::new() };
-    let outcome = run(&backend, &probes(), None, &saboteur, &()).await.unwrap();
-    assert!(saboteur.killed.get().is_some(), "the engine was killed");
-    for probe in &outcome.probes {
-        // What had arrived before, has.
-        let is_contained = matches!(probe.verdict, Verdict::Contained { .. });
-        assert!(!is_contained, "{}: {:?}", probe.name, probe.verdict);
-    }
-    assert_eq!(claude_bottle::report::exit_code(std::slice::from_ref(&outcome)), 3);
-    let why = outcome.probes.iter().find(|probe| probe.name == "internet-tcp").unwrap();
-    let Verdict::Inconclusive { why } = &why.verdict else { panic!("{:?}", why.verdict) };
+    let (outcome, engine) = sabotaged(|engine| {
+        let daemon = daemon_below(engine);
+        kill(Pid::from_raw(daemon.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    })
+    .await;
+    let why = why_inconclusive(&outcome);
     assert!(why.contains("session ended") || why.contains("broke off"), "{why}");
     assert!(!outcome.notes.is_empty(), "what could not be torn down by name is told");
-    assert_gone(*engine.get().unwrap(), None);
+    assert_gone(engine, None);
+}
+
+/// The session in which a prober is at work.
+fn session_at_work(engine: u32) -> u32 {
+    let said = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_it = |pid: &u32| {
+        let children = below(*pid).into_iter().skip(1);
+        said(*pid).ends_with(b"toolbox\0session\0")
+            && children.into_iter().any(|child| said(child).ends_with(b"toolbox\0prober\0"))
+    };
+    below(engine).into_iter().find(is_it).expect("a session")
+}
+
+/// The folder of a process' memory group, and the file in it that holds the limit.
+fn memory_group(pid: u32) -> (PathBuf, &'static str) {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let of = |controller: &str| {
+        groups.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let is_it = parts.next()?.split(',').any(|one| one == controller);
+            parts.next().filter(|_| is_it).map(|group| group.trim_start_matches('/').to_owned())
+        })
+    };
+    match of("memory") {
+        Some(group) => (Path::new("/sys/fs/cgroup/memory").join(group), "memory.limit_in_bytes"),
+        None => (Path::new("/sys/fs/cgroup").join(of("").unwrap()), "memory.max"),
+    }
+}
+
+/// Uses up the memory of the bottle that is probed: the kernel kills its session first, and with it all else in there.
+fn use_up_memory(engine: u32) {
+    let session = session_at_work(engine);
+    let (group, limit) = memory_group(session);
+    fs::write(format!("/proc/{session}/oom_score_adj"), "1000").unwrap();
+    fs::write(group.join(limit), (64 << 20).to_string()).unwrap();
+    let script =
+        "echo -1000 > /proc/self/oom_score_adj; echo $$ > \"$0\"/cgroup.procs; exec tail /dev/zero";
+    let mut greedy = Process::new("sh");
+    greedy.args(["-c", script]).arg(&group).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut greedy = greedy.spawn().unwrap();
+    assert_gone(session, None);
+    greedy.kill().unwrap();
+    greedy.wait().unwrap();
+}
+
+#[tokio::main]
+async fn of_a_bottle_whose_memory_is_used_up_in_the_middle_nothing_is_proven() {
+    let (outcome, engine) = sabotaged(use_up_memory).await;
+    let why = why_inconclusive(&outcome);
+    assert!(why.contains("memory was used up"), "{why}");
+    assert_eq!(outcome.notes, [] as [String; 0], "it is removed as ever");
+    assert_gone(engine, None);
 }
 
 /// The control groups of an engine's containers, in some hierarchy.
@@ -439,6 +509,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_guest_that_prints_for_ever_fills_nothing_and_stops_nobody,
         files_come_in_whatever_they_are_called_and_however_long_they_are,
         of_an_engine_that_stops_in_the_middle_nothing_is_proven_and_nothing_left,
+        of_a_bottle_whose_memory_is_used_up_in_the_middle_nothing_is_proven,
         of_a_launcher_that_is_killed_no_engine_is_left,
     ]
 }

@@ -26,6 +26,8 @@ pub struct DockerBottle {
     engine: Engine,
     plan: Plan,
     agent: Container,
+    /// Whether the agent's process was seen here.
+    was_seen: bool,
     bundle: String,
     session: Session,
     /// None where the bundle has no way out.
@@ -42,7 +44,8 @@ impl DockerBottle {
         (session, teardown, guard): (Session, Teardown, Guard),
     ) -> Self {
         let undo = Mutex::new(Some((teardown, guard)));
-        Self { engine, plan, agent, bundle, session, gateway: None, undo }
+        let was_seen = engine.groups(&agent).is_some();
+        Self { engine, plan, agent, was_seen, bundle, session, gateway: None, undo }
     }
 
     /// With the gateway that listens in its bundle.
@@ -81,7 +84,7 @@ impl Bottle for DockerBottle {
     }
 
     async fn out_of_memory(&self) -> u64 {
-        self.engine.memory_kills(&self.agent).await
+        self.engine.memory_kills(&self.agent, self.was_seen).await
     }
 
     async fn start(&self, command: Command) -> Result<Running, BottleError> {

@@ -105,10 +105,9 @@ impl Engine {
     /// The net namespace of a container, where this process may enter it. Its first process is known by the container's id
     /// in its cgroup's path, which is looked at once the namespace is held: by then it is that process', or nobody's.
     pub(super) fn entered(&self, container: &Container) -> Option<File> {
-        let folder = self.proc.join(container.pid.to_string());
-        let namespace = File::open(folder.join("ns/net")).ok().filter(|_| self.is_entered())?;
-        let cgroup = std::fs::read_to_string(folder.join("cgroup")).ok()?;
-        cgroup.contains(&container.id).then_some(namespace)
+        let namespace = self.proc.join(container.pid.to_string()).join("ns/net");
+        let namespace = File::open(namespace).ok().filter(|_| self.is_entered())?;
+        self.groups(container).map(|_| namespace)
     }
 
     /// The PID of a running container's first process, as the engine's host counts.

@@ -1,27 +1,50 @@
 //! Whether the kernel has killed something in a container because its memory was used up.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::engine::Engine;
 use super::launch::Container;
 
 /// Where control groups are mounted.
 const GROUPS: &str = "/sys/fs/cgroup";
+/// How often, and after what time, an engine is asked again that has not noticed a container's end.
+const TRIES: u32 = 40;
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// How often that was. The kernel's own count, where the container's control group can be read from here; else 0 or
     /// "often", since an engine only tells whether it was.
-    pub(super) async fn memory_kills(&self, container: &Container) -> u64 {
-        let Container { id, pid } = container;
-        let groups = self.proc.join(pid.to_string()).join("cgroup");
-        // A container that has ended has no process, and its PID is somebody else's, or nobody's.
-        let groups = std::fs::read_to_string(groups).ok().filter(|groups| groups.contains(id));
-        if let Some(kills) = groups.and_then(|groups| counted(&groups, Path::new(GROUPS))) {
+    ///
+    /// `was_seen` says whether the container's process was seen here once.
+    pub(super) async fn memory_kills(&self, container: &Container, was_seen: bool) -> u64 {
+        let groups = self.groups(container);
+        if let Some(kills) = groups.as_ref().and_then(|all| counted(all, Path::new(GROUPS))) {
             return kills;
         }
-        let found = self.docker.inspect_container(id, None).await;
-        let killed = found.ok().and_then(|found| found.state?.oom_killed).unwrap_or(false);
-        if killed { u64::MAX } else { 0 }
+        // Its end may be seen here before the engine has taken note of it, and of what it was.
+        let tries = if was_seen && groups.is_none() { TRIES } else { 1 };
+        for again in 0..tries {
+            if again > 0 {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            let found = self.docker.inspect_container(&container.id, None).await;
+            let Some(state) = found.ok().and_then(|found| found.state) else { break };
+            if state.oom_killed == Some(true) {
+                return u64::MAX;
+            }
+            if state.running != Some(true) {
+                break;
+            }
+        }
+        0
+    }
+
+    /// The control groups of a container, where its process is seen here. One that has ended has none, and its PID is somebody
+    /// else's, or nobody's.
+    pub(super) fn groups(&self, Container { id, pid }: &Container) -> Option<String> {
+        let groups = std::fs::read_to_string(self.proc.join(pid.to_string()).join("cgroup"));
+        groups.ok().filter(|groups| groups.contains(id))
     }
 }
 
