@@ -123,8 +123,12 @@ pub(crate) fn unmet_by(probe: &Probe, host: &Host, backend: &str) -> Option<Stri
     let unproven = || {
         let breaches = crate::backend::on(host, backend)?;
         let breaches = breaches.breaches();
-        // A known leak shows by itself that it would be noticed.
-        let leaks = matches!(probe.runs_on(backend), RunsOn::Runs { known_leak: Some(_), .. });
+        let leaks = match probe.runs_on(backend) {
+            // The definition knows why.
+            RunsOn::Skipped { because } => return Some(because.into_owned()),
+            // A known leak shows by itself that it would be noticed.
+            RunsOn::Runs { known_leak, .. } => known_leak.is_some(),
+        };
         let proven =
             leaks || breaches.iter().any(|b| probe.proven_by.iter().any(|name| name == b.name()));
         (!proven).then(|| format!("no breach here: nothing on {backend} proves that it can fail"))
@@ -148,6 +152,11 @@ mod tests {
         assert_eq!(unmet_by(other, &able, "namespace"), None);
         let with = able.with(Requirement::VsockLoopback);
         assert_eq!(unmet_by(vsock, &with, "namespace"), None);
+        // A definition's own reason says more than that no breach is there.
+        let flow = catalogue.get("established-flow").unwrap();
+        let docker = Host::bare().with(Requirement::Docker);
+        let why = unmet_by(flow, &docker, "docker").unwrap();
+        assert!(why.contains("an engine hands no connection"), "{why}");
         // What the backend lacks comes first.
         let bare = Host::bare().with(Requirement::VsockLoopback);
         let lacks = unmet_by(vsock, &bare, "namespace").unwrap();
