@@ -153,7 +153,9 @@ fn what_a_killed_launcher_left_is_listed_and_cleaned_up() {
             let mut left = usize::MAX;
             for _ in 0..20 {
                 let cleaned = claude_bottle(&["cleanup"]);
-                assert!(cleaned.status.success(), "{step:?}: {cleaned:?}");
+                // What others may have left, and cannot be removed, is no matter of this test.
+                let told = String::from_utf8_lossy(&cleaned.stdout);
+                assert!(!told.contains(&format!("cannot remove {name}")), "{step:?}: {told}");
                 left = cleanup::find(&engine, Some(&name)).await.unwrap().len();
                 if left == 0 {
                     tokio::time::sleep(std::time::Duration::from_millis(300)).await;

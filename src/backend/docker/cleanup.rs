@@ -43,13 +43,15 @@ impl Found {
 
     /// Removes all of it; every removal is tried, and the first failure told.
     pub async fn remove(&self, engine: &Engine) -> Result<(), DockerError> {
-        let containers = self.containers.iter().map(|id| engine.remove_container(id));
-        let containers = join_all(containers).await;
+        let mut removed = Ok(());
+        for id in &self.containers {
+            removed = removed.and(engine.remove_container(id).await);
+        }
         let (volumes, networks) = tokio::join!(
             join_all(self.volumes.iter().map(|name| engine.remove_volume(name))),
             join_all(self.networks.iter().map(|id| engine.remove_network(id))),
         );
-        containers.into_iter().chain(volumes).chain(networks).collect()
+        removed.and(volumes.into_iter().chain(networks).collect())
     }
 
     fn made(&mut self, at: Option<SystemTime>) {

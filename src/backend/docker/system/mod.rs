@@ -38,7 +38,9 @@ pub(super) struct SystemArena {
 /// What is made for the lab alone. Dropped, it is removed by its labels.
 struct Made {
     engine: Engine,
-    teardown: Teardown,
+    /// The containers; two of them are on networks, but not on the same one.
+    posts: Teardown,
+    network: Teardown,
     guard: Guard,
     /// The neighbour, on a network like the bottle's.
     beside: Plan,
@@ -86,11 +88,11 @@ impl SystemArena {
                 Ok(Self { bottle: launched.bottle, lab, made_of })
             }
             (Ok(launched), Err(error)) => {
-                let _ = tokio::join!(launched.bottle.teardown(), made.teardown.run());
+                let _ = made.end(Some(&launched.bottle)).await;
                 Err(failed("the lab does not stand")(error))
             }
             (Err(error), _) => {
-                let _ = made.teardown.run().await;
+                let _ = made.end(None).await;
                 Err(failed("the bottle does not start")(error))
             }
         }
@@ -113,13 +115,26 @@ impl Made {
         let image = Image::of_toolbox()?;
         let facts = engine.facts().await?;
         let (network, beside) = claim(engine, &Spec::new(name), image.tag(), facts).await?;
-        let mut teardown = Teardown::new();
-        let owned = engine.clone();
-        teardown.push(format!("the network {network}"), move || async move {
+        let (mut undo, owned) = (Teardown::new(), engine.clone());
+        undo.push(format!("the network {network}"), move || async move {
             owned.remove_network(&network).await
         });
-        teardown.next_stage();
-        Ok(Self { engine: engine.clone(), teardown, guard, beside })
+        Ok(Self { engine: engine.clone(), posts: Teardown::new(), network: undo, guard, beside })
+    }
+
+    /// Removes it, and the bottle with it, if there is one: first what is on the bottle's network, at last what the bottle may
+    /// have been connected to.
+    async fn end(&mut self, bottle: Option<&DockerBottle>) -> Result<(), TeardownError> {
+        let posts = self.posts.run().await;
+        let bottle = match bottle {
+            Some(bottle) => bottle.teardown().await,
+            None => Ok(()),
+        };
+        let around = posts.and(self.network.run().await);
+        if around.is_ok() {
+            self.guard.disarm();
+        }
+        bottle.and(around)
     }
 
     /// A post at `place`, in a container of its own.
@@ -155,7 +170,7 @@ impl Made {
         // Each is known as soon as it is asked for, whatever becomes of the others.
         for place in PLACES {
             let (engine, name) = (self.engine.clone(), self.beside.container(place));
-            self.teardown.push_beside(format!("the container {name}"), move || async move {
+            self.posts.push_beside(format!("the container {name}"), move || async move {
                 engine.remove_container(&name).await
             });
         }
@@ -169,12 +184,9 @@ impl Made {
             }
         };
         let early = async {
-            tokio::try_join!(
-                made.container(&plan, SEGMENT, None),
-                made.container(&plan, NEIGHBOUR, None),
-                host,
-                async { Ok(made_of(&made.engine, &plan).await?) },
-            )
+            tokio::try_join!(made.container(&plan, NEIGHBOUR, None), host, async {
+                Ok(made_of(&made.engine, &plan).await?)
+            },)
         };
         let (launched, early) = tokio::join!(Box::pin(bottle.launch()), Box::pin(early));
         let launched = match launched {
@@ -182,13 +194,14 @@ impl Made {
             Err(error) => return (Err(error), Err(PostError::Bottle)),
         };
         let standing = async {
-            let (segment, neighbour, host, made_of) = early?;
+            let (neighbour, host, made_of) = early?;
             // Who shares its bundle's namespace is where its bundle is.
             let shares = spec.holes.joined == Joined::Bundle;
             let agent = if shares { &launched.bundle } else { &launched.agent };
-            let (bottle, bundle) = tokio::try_join!(
+            let (bottle, bundle, segment) = tokio::try_join!(
                 made.inside(&plan, BOTTLE, agent),
-                made.inside(&plan, BUNDLE, &launched.bundle)
+                made.inside(&plan, BUNDLE, &launched.bundle),
+                made.container(&plan, SEGMENT, None),
             )?;
             let posts = BTreeMap::from([
                 (BOTTLE, bottle),
@@ -246,14 +259,8 @@ impl Arena for SystemArena {
     }
 
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {
-        let mut made = self.lab.made.into_inner();
-        let ended = join_all(self.lab.posts.values().map(Post::end));
-        // One of the posts is on the bottle's network, which goes after it.
-        let (_, around, bottle) = tokio::join!(ended, made.teardown.run(), self.bottle.teardown());
-        if around.is_ok() {
-            made.guard.disarm();
-        }
-        bottle.and(around)
+        join_all(self.lab.posts.values().map(Post::end)).await;
+        self.lab.made.into_inner().end(Some(&self.bottle)).await
     }
 }
 
