@@ -56,7 +56,7 @@ async fn left() -> Vec<String> {
     let found = cleanup::find(&engine, None).await.unwrap();
     // Those of other tests are named otherwise, and one of them kills its launchers.
     let probed = found.into_iter().filter(|found| found.name.starts_with("bottle-"));
-    probed.filter(|found| found.traces.held() == Held::Left).map(|found| found.name).collect()
+    probed.filter(|found| found.traces().held() == Held::Left).map(|found| found.name).collect()
 }
 
 /// Nothing is but what was left `before`, by others.
