@@ -102,10 +102,10 @@ impl Smolvm {
         self.runs.ends_with_us()
     }
 
-    /// Makes a machine, which does not run yet.
+    /// Makes a machine, which does not run yet. A pack is unpacked for that.
     pub async fn create(&self, create: &Create<'_>) -> Result<(), SmolvmError> {
         let arguments = arguments::create(self.version, create);
-        self.done("machine create", arguments, BRIEF).await.map(drop)
+        self.done("machine create", arguments, START).await.map(drop)
     }
 
     /// Starts a machine; one that runs already is started.
