@@ -75,13 +75,25 @@ pub(super) fn permits(asked: &Proxied, topology: &Topology) -> bool {
 
 /// The fate of what is said to the gateway.
 pub(super) fn fate(asked: &Proxied, topology: &Topology) -> Fate {
-    let Some(gateway) = &topology.gateway else { return Fate::Unknown };
     if topology.bottle.net == REAL {
         let way = "the bottle is in the real net: no gateway may be asked from there";
         return Fate::Fused { way: way.into() };
     }
+    from(&topology.bottle.net, asked, topology)
+}
+
+/// The listener that gets what is said to the gateway in the net `net`.
+pub(super) fn carried_on(asked: &Proxied, net: &str, topology: &Topology) -> Option<u32> {
+    match from(net, asked, topology) {
+        Fate::Arrives { listener, .. } => Some(listener),
+        _ => None,
+    }
+}
+
+fn from(net: &str, asked: &Proxied, topology: &Topology) -> Fate {
+    let Some(gateway) = &topology.gateway else { return Fate::Unknown };
     let network = Network::new(topology);
-    let there = network.send(&topology.bottle.net, Transport::Tcp, gateway.listens_on);
+    let there = network.send(net, Transport::Tcp, gateway.listens_on);
     // Nothing but the gateway itself, of which the network does not know, could answer there.
     if there.how != How::Refused {
         return Fate::Stays { how: there.how, way: there.way.to_string() };
@@ -99,7 +111,11 @@ pub(super) fn fate(asked: &Proxied, topology: &Topology) -> Fate {
             return Fate::Arrives { listener, way };
         }
     }
-    Fate::Stays { how: How::Unreachable, way }
+    let is_tunnel = matches!(asked.asks, Asks::Connect | Asks::ForeignSni);
+    // Where it looks at what a tunnel begins with it dials after that, and can only end it.
+    let how =
+        if is_tunnel && USUAL.contains(&port) { How::DeniedByProxy } else { How::Unreachable };
+    Fate::Stays { how, way }
 }
 
 /// The port that is dialled in the end.

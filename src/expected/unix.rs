@@ -6,9 +6,9 @@ use claude_bottle_protocol::helper::{Lab, REAL};
 use claude_bottle_protocol::prober::How;
 use claude_bottle_protocol::witness::{Service, Transport, UnixListener, UnixName};
 
-use super::Topology;
 use super::methods::Fate;
 use super::network::Network;
+use super::{Topology, proxied};
 use crate::lab::{Address, Listening};
 
 /// Connect to an abstract name.
@@ -56,6 +56,7 @@ pub(super) fn control_arrives(topology: &Topology, listening: &Listening) -> boo
             let adopted = topology.lab.adopted_vsock.filter(|_| control == REAL);
             adopted.filter(|listener| listener.port == *port).map(|listener| listener.id)
         }
+        Address::Gateway(asked) => proxied::carried_on(asked, control, topology),
         Address::File { path, .. } => {
             listener(&topology.lab, control, |own| *own == UnixName::Path(path.clone()))
         }

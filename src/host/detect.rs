@@ -15,6 +15,11 @@ impl Host {
     pub fn detect() -> Self {
         here().host()
     }
+
+    /// The same without what takes asking somebody else: an engine, smolvm.
+    pub fn detect_alone() -> Self {
+        here().alone()
+    }
 }
 
 /// Whether this machine's vsock has a loopback (see [`Host::vsock_loopback`]): this alone, without asking for all the rest.
@@ -64,13 +69,18 @@ pub struct Calls {
 impl Detect<'_> {
     /// The facts about this machine.
     pub fn host(&self) -> Host {
+        Host { smolvm: self.smolvm(), docker: self.docker(), ..self.alone() }
+    }
+
+    fn alone(&self) -> Host {
+        let not_asked = || Lack::new("nobody was asked");
         Host {
             os: self.os.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             euid: self.euid,
-            smolvm: self.smolvm(),
+            smolvm: Err(not_asked()),
             smolvm_on_linux: self.is_set_to("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1"),
-            docker: self.docker(),
+            docker: Err(not_asked()),
             engine: self.engine(),
             private_engine: self.private_engine(),
             kvm: self.kvm(),

@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use claude_bottle_protocol::prober::{SocketFile, Target as Dial};
+use claude_bottle_protocol::prober::{Asks, Proxied, SocketFile, Target as Dial};
 use claude_bottle_protocol::witness::{Service, Transport};
 
 use crate::probe::definition::{Method, Site, To};
+
+/// The ports at which a gateway's controls are carried on.
+const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
 
 /// All listeners of a lab.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +25,8 @@ pub struct Sites {
     pub namespaces: Vec<u64>,
     /// The bundle's gateway, where a real one stands in the lab.
     pub proxy: Option<Proxy>,
+    /// What a gateway must carry on in the same window for a refusal of its to mean something, by the way in which it is asked.
+    pub gateway_controls: BTreeMap<Asks, Listening>,
     /// Why nothing is dialled but what a witness is bound to, where that is so: no resolver is asked then that might
     /// carry a name on.
     pub nothing_else: Option<String>,
@@ -39,6 +45,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     /// A name that its list lets through, at the ports of HTTP and HTTPS.
     pub allowed: String,
+    /// The place that controls come from which ask it.
+    pub control: String,
 }
 
 /// One listener of the witness.
@@ -81,6 +89,8 @@ pub enum Address {
         /// Which file it is, wherever it is mounted.
         file: SocketFile,
     },
+    /// Behind the bundle's gateway, where controls alone go: what they say to it.
+    Gateway(Proxied),
 }
 
 impl Address {
@@ -88,7 +98,7 @@ impl Address {
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
-            Self::Abstract(_) | Self::Vsock(_) | Self::File { .. } => None,
+            Self::Abstract(_) | Self::Vsock(_) | Self::File { .. } | Self::Gateway(_) => None,
         }
     }
 }
@@ -101,6 +111,9 @@ impl fmt::Display for Address {
             Self::Abstract(name) => write!(f, "@{name}"),
             Self::Vsock(port) => write!(f, "vsock:1:{port}"),
             Self::File { path, .. } => f.write_str(path),
+            Self::Gateway(Proxied { proxy, target, .. }) => {
+                write!(f, "{}:{} by way of {}:{}", target.host, target.port, proxy.host, proxy.port)
+            }
         }
     }
 }
@@ -133,6 +146,28 @@ impl Sites {
         listening.key = self.count;
         self.count += 1;
         self.listening.entry((site, port.to_owned(), transport)).or_default().push(listening);
+    }
+
+    /// A gateway stands before the site `proxied`, all of whose listeners are there. Whoever would be refused by it is no evidence
+    /// of its list unless it also carries something on: that is what the listeners of [`Sites::gateway_controls`] are for.
+    pub fn stand_behind(&mut self, proxy: Proxy) {
+        let at =
+            |address: SocketAddr| Dial { host: address.ip().to_string(), port: address.port() };
+        for (asks, port) in [(Asks::Connect, HTTPS), (Asks::Get, HTTP)] {
+            let listeners = self.listening.get(&(Site::Proxied, port.to_string(), Transport::Tcp));
+            let Some(mut control) = listeners.and_then(|all| all.first()).cloned() else {
+                continue;
+            };
+            let target = Dial { host: proxy.allowed.clone(), port };
+            let allowed = proxy.allowed.clone();
+            let asked = Proxied { proxy: at(proxy.address), asks, target, allowed };
+            control.control_dials = Address::Gateway(asked);
+            control.control.clone_from(&proxy.control);
+            control.key = self.count;
+            self.count += 1;
+            self.gateway_controls.insert(asks, control);
+        }
+        self.proxy = Some(proxy);
     }
 
     /// Says why `port` of `site` has no listener, or one fewer.

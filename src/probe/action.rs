@@ -5,7 +5,7 @@ use claude_bottle_protocol::prober::{
 };
 use claude_bottle_protocol::witness::{ABSTRACT_PREFIX, Service, Transport};
 
-use super::definition::{AttemptDefinition, HttpRequest, Method, To};
+use super::definition::{AttemptDefinition, Expect, HttpRequest, Method, To};
 use crate::lab::{Address, Listening, Sites, Unserved};
 
 /// How a definition spells "whomever the bottle is configured to ask".
@@ -42,7 +42,7 @@ pub(super) fn made(
         | Method::HttpGet
         | Method::ForeignSni
         | Method::ForeignHost
-        | Method::SmuggledRequest => by_gateway(&place, method, to, sites),
+        | Method::SmuggledRequest => by_gateway(&place, definition, to, sites),
         Method::UnixAbstract => abstract_sockets(&place, to, sites),
         Method::UnixPath => path_sockets(place, to, sites),
         Method::Vsock => vsock_ports(&place, to, sites),
@@ -129,21 +129,36 @@ fn lookup(target: Target) -> Lookup {
     Lookup { server, below: LOOKED_UP.into(), then_connect: None }
 }
 
-/// One attempt for each spelling, said to the gateway.
-fn by_gateway(place: &str, method: Method, to: &To, sites: &Sites) -> Result<Vec<Made>, Unserved> {
+/// One attempt for each spelling, said to the gateway. Where that is to refuse it, the same way of asking has to get an allowed
+/// name's nonce to a witness from elsewhere.
+fn by_gateway(
+    place: &str,
+    definition: &AttemptDefinition,
+    to: &To,
+    sites: &Sites,
+) -> Result<Vec<Made>, Unserved> {
     let targets = sites.targets(to, Transport::Tcp)?;
     let proxy = sites.proxy.as_ref();
     let proxy =
         proxy.ok_or_else(|| Unserved { why: "no real gateway stands in this lab".into() })?;
     let address = proxy.address;
-    let asks = match method {
+    let asks = match definition.method {
         Method::HttpGet => Asks::Get,
         Method::ForeignSni => Asks::ForeignSni,
         Method::ForeignHost => Asks::ForeignHost,
         Method::SmuggledRequest => Asks::Smuggled,
         _ => Asks::Connect,
     };
-    let one = |target: crate::lab::Target| {
+    // What is to be reached is its own control.
+    let control = match (definition.expect, asks) {
+        (Expect::Reached, _) => None,
+        (_, Asks::Connect | Asks::ForeignSni) => sites.gateway_controls.get(&Asks::Connect),
+        (_, Asks::Get | Asks::ForeignHost | Asks::Smuggled) => {
+            sites.gateway_controls.get(&Asks::Get)
+        }
+    };
+    let one = |mut target: crate::lab::Target| {
+        target.listeners.extend(control.cloned());
         let what = format!("{place} as {}", target.dial.host);
         let action = Action::Proxied(Proxied {
             proxy: Target { host: address.ip().to_string(), port: address.port() },
@@ -164,7 +179,7 @@ fn abstract_sockets(place: &str, to: &To, sites: &Sites) -> Result<Vec<Made>, Un
             let what = format!("{place} as @{ABSTRACT_PREFIX}…");
             Some((what, Action::UnixAbstract(name.clone()), vec![listening.clone()]))
         }
-        Address::Inet(_) | Address::File { .. } | Address::Vsock(_) => None,
+        Address::Inet(_) | Address::File { .. } | Address::Vsock(_) | Address::Gateway(_) => None,
     };
     Ok(sites.listening(to, Transport::Unix)?.iter().filter_map(one).collect())
 }
@@ -175,7 +190,9 @@ fn vsock_ports(place: &str, to: &To, sites: &Sites) -> Result<Vec<Made>, Unserve
         Address::Vsock(port) => {
             Some((place.to_owned(), Action::Vsock(*port), vec![listening.clone()]))
         }
-        Address::Inet(_) | Address::Abstract(_) | Address::File { .. } => None,
+        Address::Inet(_) | Address::Abstract(_) | Address::File { .. } | Address::Gateway(_) => {
+            None
+        }
     };
     Ok(sites.listening(to, Transport::Vsock)?.iter().filter_map(one).collect())
 }
@@ -185,7 +202,7 @@ fn path_sockets(place: String, to: &To, sites: &Sites) -> Result<Vec<Made>, Unse
     let here = sites.listening(to, Transport::Unix)?;
     let ours = here.iter().filter_map(|one| match &one.address {
         Address::File { file, .. } => Some(*file),
-        Address::Inet(_) | Address::Abstract(_) | Address::Vsock(_) => None,
+        Address::Inet(_) | Address::Abstract(_) | Address::Vsock(_) | Address::Gateway(_) => None,
     });
     let paths = Paths { paths: Vec::new(), ours: ours.collect() };
     Ok(vec![(place, Action::UnixPath(paths), here.to_vec())])
@@ -197,6 +214,7 @@ pub(super) fn control(listening: &Listening) -> Action {
         Address::Inet(address) => *address,
         Address::Abstract(name) => return Action::UnixAbstract(name.clone()),
         Address::Vsock(port) => return Action::Vsock(*port),
+        Address::Gateway(asked) => return Action::Proxied(asked.clone()),
         Address::File { path, file } => {
             return Action::UnixPath(Paths { paths: vec![path.clone()], ours: vec![*file] });
         }
@@ -219,7 +237,7 @@ mod tests {
     use claude_bottle_protocol::prober::SocketFile;
 
     use super::*;
-    use crate::probe::definition::{Expect, Site};
+    use crate::probe::definition::Site;
 
     const FILE: SocketFile = SocketFile { device: 1, inode: 2 };
 

@@ -40,6 +40,14 @@ pub enum Rule {
         /// The site.
         site: Site,
     },
+    /// A site without an address of its own, and nothing that is asked for.
+    #[error(
+        "site `{site}` is reached through the gateway: add `spelled`, what that one is asked for"
+    )]
+    NotSpelled {
+        /// The site.
+        site: Site,
+    },
     /// The method cannot have this outcome.
     #[error("`expect` of method `{method}` cannot be `{expect}`, expected {}",
         .method.may_expect().iter().map(|expect| format!("`{expect}`")).collect::<Vec<_>>().join(" or "))]

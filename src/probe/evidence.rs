@@ -11,7 +11,7 @@ use super::definition::Expect;
 use super::judge::{self, Arrival, Case, Control, Prober, Reliance};
 use super::outside::{Look, Outside, Seen};
 use super::verdict::{Evidence, Verdict};
-use crate::lab::{Answers, Listening, Log, Sites};
+use crate::lab::{Address, Answers, Listening, Log, Sites};
 
 /// One round of controls: what was sent to each listener, and what its prober said.
 #[derive(Debug, Clone, Default)]
@@ -106,6 +106,10 @@ impl Evidences {
                 };
                 let (before, after) = (from(&self.leading)?, from(&self.trailing)?);
                 let (place, address) = (&listening.control, &listening.address);
+                let place = match &listening.control_dials {
+                    Address::Gateway(_) => format!("{place}, by way of the gateway,"),
+                    _ => place.clone(),
+                };
                 Some(match (before, after) {
                     (Some(before), Some(after)) => {
                         format!("{place} reached {address} from {before} and {after}")

@@ -132,6 +132,11 @@ fn mistakes_in_what_goes_together_are_told() {
     assert_told!(cases(&[
         ("a method that needs a `to`", without("to")),
         ("a method that goes nowhere", exec.clone()),
+        (
+            "the gateway asked for nothing",
+            with("to", r#"to = { site = "proxied", port = "80" }"#)
+                .replace(r#"method = "tcp""#, r#"method = "http-get""#)
+        ),
         ("a list with one of each", with("method", r#"method = ["tcp", "exec"]"#)),
         (
             "`exec` contained",

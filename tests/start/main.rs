@@ -13,6 +13,8 @@ mod on_docker;
 #[cfg(target_os = "linux")]
 mod person;
 #[cfg(target_os = "linux")]
+mod probed;
+#[cfg(target_os = "linux")]
 mod project;
 #[cfg(target_os = "linux")]
 #[path = "../trials/mod.rs"]
@@ -28,6 +30,7 @@ fn main() -> std::process::ExitCode {
         dry_run::trials(),
         on_docker::trials(),
         person::trials(),
+        probed::trials(),
         way_out::trials(),
         work::trials(),
     ])

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::build::Build;
@@ -150,10 +152,49 @@ fn the_gateway_has_no_privilege_and_ends_with_the_command() {
     assert!(!gateways().contains(gateway));
 }
 
+/// What is said to nobody goes nowhere else: no program falls back to a direct way, since there is none.
+fn without_its_gateway_a_command_reaches_nothing() {
+    needs_user_namespaces();
+    let (allowed, got) = server();
+    let egress = json!([{ "host": "127.0.0.1", "ports": [allowed] }]);
+    let project = Project::new(&Build::new().bottle("egress", egress));
+    let get = |page: &str| {
+        format!(
+            r"ask 'GET http://127.0.0.1:{allowed}/{page} HTTP/1.1\r\nHost: 127.0.0.1:{allowed}\r\n\r\n'"
+        )
+    };
+    let script = format!(
+        "{ASK}
+         {} | grep -c hello; echo ready; read -r go
+         ({}) 2>&1 | grep -q refused && echo the gateway
+         (exec 4<>/dev/tcp/127.0.0.1/{allowed}) 2>&1 | grep -q refused && echo directly",
+        get("before"),
+        get("after"),
+    );
+    let mut start = project.start(&["--", "bash", "-c", &script]);
+    let mut child = start.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.by_ref().take(2).collect::<Vec<_>>(), ["1", "ready"]);
+    let below = below(child.id());
+    for gateway in gateways().into_iter().filter(|pid| below.contains(pid)) {
+        let pid = Pid::from_raw(gateway.parse().unwrap());
+        kill(pid, Signal::SIGKILL).unwrap();
+        while gateways().contains(&gateway) {
+            thread::yield_now();
+        }
+    }
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert_eq!(lines.collect::<Vec<_>>(), ["the gateway", "directly"]);
+    child.wait().unwrap();
+    assert!(got.recv().unwrap().starts_with("GET /before "));
+    assert!(got.try_recv().is_err(), "nothing was sent upstream");
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else,
         offline_there_is_no_gateway,
+        without_its_gateway_a_command_reaches_nothing,
         the_gateway_has_no_privilege_and_ends_with_the_command,
     ]
 }

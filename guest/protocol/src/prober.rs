@@ -131,7 +131,7 @@ pub struct Proxied {
 }
 
 /// How a forward proxy is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Asks {
     /// For a tunnel (`CONNECT`, RFC 9110 §9.3.6), in which it goes on as the port is used: TLS on 443, HTTP on 80.

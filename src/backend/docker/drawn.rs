@@ -27,6 +27,7 @@ const BUNDLE: &str = "bundle";
 const OTHER: &str = "other-bottle";
 const OWN_BRIDGE: &str = "bridge0";
 const OTHER_BRIDGE: &str = "bridge1";
+const OUT_BRIDGE: &str = "bridge2";
 const DOCKER0: &str = "docker0";
 
 /// A bottle under test and all that is around it, sound or with the hole that `breach` makes.
@@ -67,7 +68,7 @@ pub(in crate::backend) fn beside(plan: &Plan, spec: &Spec, walls: Bottle) -> Dra
         monitors: Vec::new(),
         walls,
         default_profile: false,
-        forwarders: vec![Elsewhere::resolver(), in_container(plan, BUNDLE, false)],
+        forwarders: vec![Elsewhere::resolver(), in_container(plan, BUNDLE, plan.way_out.is_some())],
     }
 }
 
@@ -86,6 +87,10 @@ fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
             .map(|(ip, prefix)| address(OWN_BRIDGE, ip, prefix))
     }));
     let mut links = bridge(&[("host", OWN_BRIDGE), (BUNDLE, "eth0")]);
+    if let Some(out) = &own.way_out {
+        host.push(address(OUT_BRIDGE, out.gateway, out.subnet.prefix_len()));
+        links.extend(bridge(&[("host", OUT_BRIDGE), (BUNDLE, "eth1")]));
+    }
     links.extend(bridge(&[("host", OTHER_BRIDGE), (OTHER, "eth0")]));
     let mut barriers = vec![closed(OTHER_BRIDGE)];
     if !holes.open_network {
@@ -167,6 +172,10 @@ fn bundle(plan: &Plan, spec: &Spec) -> Net {
         sysctls: BTreeMap::from([("ipv4/ping_group_range".into(), EVERY_GROUP.into())]),
         ..Net::default()
     };
+    if let Some(out) = &plan.way_out {
+        net.addresses.push(address("eth1", out.bundle, out.subnet.prefix_len()));
+        net.routes = vec![anywhere(out.gateway.into(), "eth1")];
+    }
     if let Some(subnet) = spec.holes.ipv6 {
         net.addresses.push(address("eth0", v6(subnet.network(), 2), 64));
         net.routes.push(anywhere(v6(subnet.network(), 1), "eth0"));
@@ -221,9 +230,9 @@ fn walls(plan: &Plan, spec: &Spec) -> Bottle {
 }
 
 /// The engine's own resolver in each container, and the host's. Where a container names another, the engine asks that one
-/// from there; where it names none, the host's, from the host.
+/// from there; where it names none, as a bundle with a way out does, the host's, from the host.
 fn forwarders(plan: &Plan, spec: &Spec) -> Vec<Forwarder> {
-    let mut all = vec![Elsewhere::resolver(), in_container(plan, BUNDLE, false)];
+    let mut all = vec![Elsewhere::resolver(), in_container(plan, BUNDLE, plan.way_out.is_some())];
     if spec.holes.joined == Joined::Own {
         all.push(in_container(plan, BOTTLE, spec.holes.unpinned_resolver));
     }
@@ -280,12 +289,15 @@ fn v6(network: Ipv6Addr, number: u128) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::backend::docker::holes;
     use crate::expected::Kind;
     use crate::host::Requirement;
     use crate::probe::catalogue::Catalogue;
     use crate::probe::definition::Probe;
+    use crate::probe::flip;
     use crate::probe::parse::Known;
 
     fn probes() -> Vec<Probe> {
@@ -334,6 +346,31 @@ mod tests {
                 assert!(breach != "sound" || is_well, "{at}");
             }
         }
+    }
+
+    /// What leaks or is not reached under a breach is what names it, as far as the simulator can tell.
+    #[test]
+    fn each_breach_flips_the_probes_that_name_it() {
+        let probes = probes();
+        let mut wrong = Vec::new();
+        for breach in holes::ALL {
+            let table = topology(Some(*breach)).table(&probes, "docker");
+            let noticed = [Kind::Leaked, Kind::Unreached];
+            let named = |flips: &dyn Fn(&[Kind]) -> bool| -> BTreeSet<String> {
+                let all = table.iter().filter(|(.., expected)| flips(&expected.kinds));
+                all.map(|(probe, ..)| probe.to_owned()).collect()
+            };
+            let must = named(&|kinds| kinds.iter().all(|kind| noticed.contains(kind)));
+            let may = named(&|kinds| kinds.iter().any(|kind| noticed.contains(kind)));
+            let declared: BTreeSet<_> =
+                flip::declared(&probes, *breach, "docker").into_iter().collect();
+            let missing: Vec<_> = must.difference(&declared).collect();
+            let vain: Vec<_> = declared.difference(&may).collect();
+            if !missing.is_empty() || !vain.is_empty() {
+                wrong.push(format!("{breach}: undeclared {missing:?}, in vain {vain:?}"));
+            }
+        }
+        assert_eq!(wrong, [""; 0]);
     }
 
     /// What a filter keeps in, and what routes alone do not.

@@ -30,12 +30,22 @@ pub(super) const ALL: &[Breach] = &[
     Breach::UserNamespaces,
     Breach::HostProcesses,
     Breach::Privileged,
+    Breach::GatewayAllowAll,
+    Breach::GatewayAnyPort,
+    Breach::GatewayApexMatchesAll,
+    Breach::GatewaySuffixMatches,
+    Breach::GatewayNoSniCheck,
+    Breach::GatewayNoHostCheck,
+    Breach::GatewayNoAddressCheck,
+    Breach::GatewayResolveTwice,
+    Breach::GatewayForwardRaw,
+    Breach::GatewayEmptyList,
 ];
 
 /// The name of the network that every engine has.
 const DEFAULT_NETWORK: &str = "bridge";
 
-/// Makes the one hole.
+/// Makes the one hole; that of a gateway is made with it, in the lab.
 pub(super) fn make(spec: &mut Spec, breach: Breach) {
     let holes = &mut spec.holes;
     match breach {

@@ -4,12 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::holes;
 use super::plan::Plan;
-use super::spec::Spec;
+use super::spec::{Joined, Spec};
 use crate::backend::namespace::world::elsewhere::Place;
+use crate::backend::namespace::world::gateway::LabGateway;
 use crate::breach::Breach;
 
 /// The one subnet of a bottle that is alone on its engine: the attempts of two runs then read the same.
 const POOL: &str = "10.210.0.0/28";
+/// That of its way out.
+const POOL_OUT: &str = "10.210.0.32/28";
 /// That of the other bottle.
 const OTHER_POOL: &str = "10.210.0.16/28";
 /// The address of the engine's default bridge.
@@ -24,6 +27,8 @@ pub(super) struct UnderTest {
     pub(super) bottle: Spec,
     /// The other one, which defends nothing: whatever does not get there was kept by the first.
     pub(super) other_bottle: Spec,
+    /// The gateway in the first one's bundle, if there is one.
+    gateway: Option<LabGateway>,
     /// Whether the other one is on the first one's network as well.
     pub(super) shared_network: bool,
 }
@@ -33,14 +38,20 @@ impl UnderTest {
     pub(super) fn new(breach: Option<Breach>) -> Self {
         let mut bottle = Spec::new("bottle");
         bottle.pool = POOL.parse().expect("a network");
+        bottle.pool_out = POOL_OUT.parse().expect("a network");
         let mut other_bottle = Spec::new("other-bottle");
         other_bottle.pool = OTHER_POOL.parse().expect("a network");
         other_bottle.holes.unpinned_routes = true;
         if let Some(breach) = breach {
             holes::make(&mut bottle, breach);
         }
+        // Whoever is in a bundle's net namespace has its way out. That breach is one of the machine's own engine as well, where no
+        // bundle under test has any, and it is the same one here.
+        let gateway = (bottle.holes.joined != Joined::Bundle).then(|| LabGateway::new(breach));
+        bottle.bundle.gateway = gateway.as_ref().map(LabGateway::config);
+        bottle.holes.gateway_weakness = gateway.as_ref().and_then(|one| one.weakness);
         let shared_network = breach == Some(Breach::SharedNetwork);
-        Self { bottle, other_bottle, shared_network }
+        Self { bottle, other_bottle, gateway, shared_network }
     }
 
     /// Where the two are, seen from the lab.
@@ -52,6 +63,7 @@ impl UnderTest {
             gateway: own.gateway.into(),
             default_bridge: DEFAULT_BRIDGE,
             other_bottle: [other.agent_address.into()].into_iter().chain(shared).collect(),
+            way_out: self.gateway.clone(),
             egress_everywhere: holes.egress_on_all_interfaces,
             stray_port: holes.stray_port,
             monitor: None,

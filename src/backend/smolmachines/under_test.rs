@@ -29,6 +29,7 @@ pub(super) fn place(bundle: &BundlePlan, holes: &Holes) -> Place {
         gateway: bundle.gateway.into(),
         default_bridge: DEFAULT_BRIDGE,
         other_bottle: Vec::new(),
+        way_out: None,
         egress_everywhere: holes.egress_on_all_interfaces,
         stray_port: false,
         monitor: Some(GATEWAY.into()),

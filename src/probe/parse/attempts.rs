@@ -112,6 +112,11 @@ fn check_table(table: &raw::Attempt, referenced: bool, reader: &mut Reader) {
             reader.rule(span, Rule::AsksNothing { method });
         }
     }
+    if let Some(Written(Some(At { value: raw::To { site, spelled: None, .. }, .. }))) = to
+        && let Some(At { value: site @ Site::Proxied, span }) = &site.0
+    {
+        reader.rule(span, Rule::NotSpelled { site: *site });
+    }
     let Some(At { value: expect, span }) = &expect.0 else {
         return;
     };

@@ -2,6 +2,7 @@
 
 use crate::backend::docker::holes;
 use crate::backend::docker::spec::Spec;
+use crate::backend::namespace::world::gateway::LabGateway;
 use crate::breach::Breach;
 
 /// The breaches that can be made there: whatever the bottle then reaches is still the run's own.
@@ -43,6 +44,9 @@ pub(in crate::backend::docker) fn refused(breach: Breach) -> Option<String> {
             "the bottle could do what it likes on this machine"
         }
         Breach::DockerSocketMounted => "the engine itself would answer there, and no witness",
+        _ if LabGateway::new(Some(breach)).is_breached() => {
+            "no gateway stands there, whose way out would lead out of this machine"
+        }
         Breach::HostGatewayAlias => {
             "the name would lead to the default bridge, where no witness stands"
         }

@@ -8,6 +8,7 @@ use claude_bottle_protocol::helper::{Forwarder, Lab, Net, Placed};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 pub(in crate::backend) use self::drawn::Drawn;
+use super::gateway::LabGateway;
 use super::posts::Post;
 use super::wires::route;
 use super::{World, inbound, map, net, sockets};
@@ -33,6 +34,8 @@ pub(in crate::backend) struct Place {
     pub(in crate::backend) default_bridge: IpAddr,
     /// The addresses of the other bottle; none without one.
     pub(in crate::backend) other_bottle: Vec<IpAddr>,
+    /// The bundle's real gateway, if it has one.
+    pub(in crate::backend) way_out: Option<LabGateway>,
     /// Whether the egress daemon listens on every address of the bundle.
     pub(in crate::backend) egress_everywhere: bool,
     /// Whether something that no plan has listens in the bundle.
@@ -158,6 +161,7 @@ impl Elsewhere {
                 }
             }
         }
+        world.gateway = place.way_out.clone().map(|gateway| gateway.at(place.bundle));
         if !place.other_bottle.is_empty() {
             world.posts.other_bottle(&place.other_bottle);
         }

@@ -3,12 +3,13 @@
 //! It stands in the bundle's net namespace with both ends. The canary resolver says where names lead: `*.leads-to.test` to
 //! the address that the first label spells, `*.flips.test` to another one the second time, all others to the internet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use claude_bottle_protocol::gateway::{Config, Limits, Weakness};
 use claude_bottle_protocol::helper::Gateway;
 
 use super::{map, net};
+use crate::breach::Breach;
 use crate::bundle::gateway::PORT;
 use crate::expected::GatewayPlan;
 use crate::lab::Proxy;
@@ -29,21 +30,37 @@ const ALLOW: &[&str] = &[
 
 /// The gateway of a lab.
 #[derive(Debug, Clone)]
-pub(super) struct LabGateway {
+pub(in crate::backend) struct LabGateway {
     /// Its list.
-    pub(super) allow: Vec<String>,
+    allow: Vec<String>,
     /// What it overlooks.
-    pub(super) weakness: Option<Weakness>,
+    pub(in crate::backend) weakness: Option<Weakness>,
+    /// The bundle's address.
+    bundle: IpAddr,
 }
 
 impl LabGateway {
-    /// As the plan has it.
-    pub(super) fn sound() -> Self {
-        Self { allow: ALLOW.iter().map(ToString::to_string).collect(), weakness: None }
+    /// As the plan has it, or with the hole that `breach` makes.
+    pub(in crate::backend) fn new(breach: Option<Breach>) -> Self {
+        let allow = match breach {
+            Some(Breach::GatewayEmptyList) => Vec::new(),
+            _ => planned(),
+        };
+        Self { allow, weakness: breach.and_then(weakness), bundle: map::BUNDLE }
     }
 
-    /// Its configuration.
-    pub(super) fn config(&self) -> Config {
+    /// Whether it is not as the plan has it.
+    pub(in crate::backend) fn is_breached(&self) -> bool {
+        self.weakness.is_some() || self.allow != planned()
+    }
+
+    /// The same in a bundle at this address.
+    pub(in crate::backend) fn at(self, bundle: IpAddr) -> Self {
+        Self { bundle, ..self }
+    }
+
+    /// Its configuration, with an inherited socket.
+    pub(in crate::backend) fn config(&self) -> Config {
         Config {
             allow: self.allow.clone(),
             listen: None,
@@ -56,7 +73,7 @@ impl LabGateway {
     pub(super) fn wanted(&self) -> Gateway {
         Gateway {
             listens_in: net::BUNDLE.into(),
-            listens_on: listens_on(),
+            listens_on: self.listens_on(),
             dials_from: net::BUNDLE.into(),
             weakness: self.weakness,
         }
@@ -66,19 +83,58 @@ impl LabGateway {
     pub(super) fn plan(&self) -> GatewayPlan {
         GatewayPlan {
             net: net::BUNDLE.into(),
-            listens_on: listens_on(),
-            planned: Self::sound().allow,
+            listens_on: self.listens_on(),
+            planned: planned(),
             allow: self.allow.clone(),
             weakness: self.weakness,
         }
     }
+
+    /// How attempts find it, and what its controls ask it for.
+    pub(super) fn proxy(&self) -> Proxy {
+        Proxy { address: self.listens_on(), allowed: ALLOWED.into(), control: net::BUNDLE.into() }
+    }
+
+    fn listens_on(&self) -> SocketAddr {
+        SocketAddr::new(self.bundle, PORT)
+    }
 }
 
-/// How attempts find it.
-pub(super) fn proxy() -> Proxy {
-    Proxy { address: listens_on(), allowed: ALLOWED.into() }
+/// The list of the plan.
+fn planned() -> Vec<String> {
+    ALLOW.iter().map(ToString::to_string).collect()
 }
 
-fn listens_on() -> SocketAddr {
-    SocketAddr::new(map::BUNDLE, PORT)
+/// What a gateway overlooks under a breach, if that one is the gateway's.
+fn weakness(breach: Breach) -> Option<Weakness> {
+    Some(match breach {
+        Breach::GatewayAllowAll => Weakness::AllowAll,
+        Breach::GatewayAnyPort => Weakness::AnyPort,
+        Breach::GatewayApexMatchesAll => Weakness::ApexMatchesAll,
+        Breach::GatewaySuffixMatches => Weakness::SuffixMatches,
+        Breach::GatewayNoSniCheck => Weakness::NoSniCheck,
+        Breach::GatewayNoHostCheck => Weakness::NoHostCheck,
+        Breach::GatewayNoAddressCheck => Weakness::NoAddressCheck,
+        Breach::GatewayResolveTwice => Weakness::ResolveTwice,
+        Breach::GatewayForwardRaw => Weakness::ForwardRaw,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_its_breaches_makes_another_gateway() {
+        assert!(!LabGateway::new(None).is_breached());
+        // That a machine's monitor is allowed is no breach of this gateway.
+        let is_its_own = |name: &&str| name.starts_with("gateway-") && *name != "gateway-allowed";
+        let names = Breach::names();
+        let own: Vec<_> = names.iter().copied().filter(is_its_own).collect();
+        for name in &own {
+            assert!(LabGateway::new(Breach::by_name(name)).is_breached(), "{name}");
+        }
+        assert_eq!(own.len(), Weakness::ALL.len() + 1, "each weakness, and the empty list");
+    }
 }

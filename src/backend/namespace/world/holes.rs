@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use claude_bottle_protocol::gateway::Weakness;
 use claude_bottle_protocol::helper::{Forwarder, LeftOpen, Mount, REAL};
 use claude_bottle_protocol::witness::Transport;
 
@@ -127,18 +126,18 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::NeighbourOnSameSegment => link_to_neighbour(world),
         Breach::StrayBundlePort => world.posts.stray(),
         Breach::PublishedPort => route_to_published(world),
-        Breach::GatewayAllowAll => weaken(world, Weakness::AllowAll),
-        Breach::GatewayAnyPort => weaken(world, Weakness::AnyPort),
-        Breach::GatewayApexMatchesAll => weaken(world, Weakness::ApexMatchesAll),
-        Breach::GatewaySuffixMatches => weaken(world, Weakness::SuffixMatches),
-        Breach::GatewayNoSniCheck => weaken(world, Weakness::NoSniCheck),
-        Breach::GatewayNoHostCheck => weaken(world, Weakness::NoHostCheck),
-        Breach::GatewayNoAddressCheck => weaken(world, Weakness::NoAddressCheck),
-        Breach::GatewayResolveTwice => weaken(world, Weakness::ResolveTwice),
-        Breach::GatewayForwardRaw => weaken(world, Weakness::ForwardRaw),
-        Breach::GatewayEmptyList => world.gateway.iter_mut().for_each(|one| one.allow.clear()),
-        // Of another backend, as `ALL` says.
-        Breach::UnrestrictedNet
+        // Of another backend, as `ALL` says; or the gateway's own, which knows them.
+        Breach::GatewayAllowAll
+        | Breach::GatewayAnyPort
+        | Breach::GatewayApexMatchesAll
+        | Breach::GatewaySuffixMatches
+        | Breach::GatewayNoSniCheck
+        | Breach::GatewayNoHostCheck
+        | Breach::GatewayNoAddressCheck
+        | Breach::GatewayResolveTwice
+        | Breach::GatewayForwardRaw
+        | Breach::GatewayEmptyList
+        | Breach::UnrestrictedNet
         | Breach::PlainNet
         | Breach::WideCidr
         | Breach::GatewayAllowed
@@ -153,12 +152,6 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         | Breach::SecondNetwork
         | Breach::JoinedNamespace
         | Breach::HostGatewayAlias => {}
-    }
-}
-
-fn weaken(world: &mut World, weakness: Weakness) {
-    if let Some(gateway) = &mut world.gateway {
-        gateway.weakness = Some(weakness);
     }
 }
 

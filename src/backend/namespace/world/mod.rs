@@ -13,7 +13,7 @@
 
 pub(in crate::backend) mod elsewhere;
 pub(in crate::backend) mod foreign;
-mod gateway;
+pub(in crate::backend) mod gateway;
 mod holes;
 mod map;
 pub(in crate::backend) mod ports;
@@ -76,7 +76,7 @@ impl World {
     pub(super) fn plan(name: &str, breach: Option<Breach>) -> Self {
         let (lab, bottle, posts) = (wires::lay(), walls(name), Posts::sound());
         let (forwarders, sockets, absent) = (Vec::new(), Sockets::sound(), Vec::new());
-        let (gateway, vsock) = (Some(LabGateway::sound()), Vsock::planned());
+        let (gateway, vsock) = (Some(LabGateway::new(breach)), Vsock::planned());
         let mut world = Self { lab, bottle, forwarders, gateway, posts, sockets, vsock, absent };
         if let Some(breach) = breach {
             holes::make(&mut world, breach);
@@ -114,7 +114,6 @@ impl World {
     /// The sites, now that the listeners' addresses are known.
     pub(super) fn sites(&self, built: &Built) -> Sites {
         let mut sites = Sites::default();
-        sites.proxy = self.gateway.as_ref().map(|_| gateway::proxy());
         sites.namespaces.clone_from(&built.cookies);
         self.sockets.stand(&built.files, &mut sites);
         self.vsock.stand(&mut sites);
@@ -135,6 +134,9 @@ impl World {
                 };
                 sites.add(*site, port, transport, listening);
             }
+        }
+        if let Some(gateway) = &self.gateway {
+            sites.stand_behind(gateway.proxy());
         }
         for Absent { port, transport, why } in &self.absent {
             sites.lacks(Site::RealLoopback, port, *transport, why.clone());

@@ -158,6 +158,20 @@ mod tests {
         insta::assert_snapshot!(told);
     }
 
+    /// One that refuses everything has shown nothing of what its list refuses.
+    #[test]
+    fn a_gateway_that_carries_nothing_on_is_no_evidence() {
+        let catalogue = catalogue();
+        let probes = [catalogue.get("proxy-hosts").unwrap().clone()];
+        let kinds = |breach| {
+            let table = World::topology(breach).table(&probes, "namespace");
+            let kinds: BTreeSet<_> = table.iter().map(|(.., one)| one.kinds.clone()).collect();
+            kinds.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(None), [[Kind::Contained]]);
+        assert_eq!(kinds(Some(Breach::GatewayEmptyList)), [[Kind::Inconclusive]]);
+    }
+
     /// Whatever can be tried is tried by some probe, and there is a breach under which it must be noticed. That it then is
     /// noticed, the trials `…::as-expected` show.
     #[test]

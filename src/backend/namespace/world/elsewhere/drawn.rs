@@ -6,6 +6,7 @@ use claude_bottle_protocol::helper::{Address, Bottle, Forwarder, Link, Net, Plac
 
 use super::Elsewhere;
 use crate::backend::namespace::helper::Built;
+use crate::backend::namespace::world::gateway::LabGateway;
 use crate::backend::namespace::world::topology::{files, is_allowed, number, processes};
 use crate::backend::namespace::world::{Post, net};
 use crate::expected::{Barrier, Monitor, Process, Topology};
@@ -67,7 +68,7 @@ impl Elsewhere {
         // The engine, and the other bottle's session.
         processes.extend([net::HOST, net::OTHER_BOTTLE].map(quiet));
         Topology {
-            gateway: None,
+            gateway: world.gateway.as_ref().map(LabGateway::plan),
             allowed: allowed.map(|post| post.listener.id).collect(),
             sites: world.sites(&built),
             forwarders: drawn.forwarders,
