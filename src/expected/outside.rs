@@ -55,7 +55,7 @@ pub(super) fn fate(action: &Action, look: Look, topology: &Topology) -> Sight {
         return Sight::Blind { why: why.into() };
     }
     match (action, look) {
-        (Action::Reconfigure(_), Look::BottleNetwork | Look::Firewall) => reconfigure(bottle),
+        (Action::Reconfigure(_), Look::Change(_)) => reconfigure(bottle),
         (Action::Sweep(Sweep { host, except }), Look::BundleListeners) => {
             sweep(topology, host, except)
         }

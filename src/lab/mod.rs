@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
+use futures_util::future::join_all;
 use thiserror::Error;
 
 pub use self::control::{Answers, Heard, LineSource, StreamLines, batch_line, converse};
@@ -33,6 +34,11 @@ pub trait Fixture: Send + Sync {
 
     /// Runs `batch` from `place`, one of those that [`Listening::control`] names: the same prober, outside the bottle.
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError>;
+
+    /// As [`control`](Self::control), from several places at the same time. The answers are in their order.
+    async fn controls(&self, rounds: &[(String, Batch)]) -> Vec<Result<Answers, LabError>> {
+        join_all(rounds.iter().map(|(place, batch)| self.control(place, batch))).await
+    }
 
     /// A network as it is now, read from outside; none where the backend has no way to look.
     async fn observe(&self, view: View) -> Result<Option<Observation>, LabError>;
@@ -67,7 +73,7 @@ pub trait Fixture: Send + Sync {
 }
 
 /// Whose network is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum View {
     /// The bottle's.
     Bottle,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use claude_bottle_protocol::helper::{FIREWALL, LISTENING, SOCKETS, STRAYS};
+use claude_bottle_protocol::prober::Change;
 use ipnet::{IpNet, Ipv4Net};
 use serde::Serialize;
 
@@ -54,18 +55,22 @@ pub struct Socket {
 }
 
 impl Observation {
-    /// What is there now and was not before, or the other way round, in words; none if all is as it was.
-    pub fn change_since(&self, before: &Self) -> Option<String> {
-        let Self { interfaces, addresses_v4, routes, addresses_v6, .. } = self;
-        let differs = [
-            (interfaces != &before.interfaces, "interfaces", format!("{interfaces:?}")),
-            (addresses_v4 != &before.addresses_v4, "addresses", format!("{addresses_v4:?}")),
-            (addresses_v6 != &before.addresses_v6, "IPv6 addresses", format!("{addresses_v6:?}")),
-            (routes != &before.routes, "routes", format!("{routes:?}")),
-        ];
-        let changed = differs.into_iter().filter(|(differs, ..)| *differs);
-        let changed: Vec<_> = changed.map(|(_, what, now)| format!("{what} now {now}")).collect();
-        (!changed.is_empty()).then(|| changed.join("; "))
+    /// The part that `change` is about, in words; none where it could not be read.
+    pub fn part(&self, change: Change) -> Option<String> {
+        let Self { interfaces, addresses_v4, addresses_v6, routes, firewall, .. } = self;
+        match change {
+            Change::Address => Some(format!("addresses {addresses_v4:?} {addresses_v6:?}")),
+            Change::Route => Some(format!("routes {routes:?}")),
+            Change::Link => Some(format!("interfaces {interfaces:?}")),
+            Change::Firewall => firewall.as_ref().map(|tables| format!("tables {tables:?}")),
+        }
+    }
+
+    /// What the part that `change` is about has become, in words; none if it is as it was before. Other parts do not count:
+    /// an attempt of its own changes each, which would be evidence against all of them.
+    pub fn change_since(&self, before: &Self, change: Change) -> Option<String> {
+        let (now, was) = (self.part(change)?, before.part(change)?);
+        (now != was).then(|| format!("now {now}"))
     }
 
     /// Whether an interface that was there before is gone, and nothing is new: what a network looks like whose bottle has ended.
@@ -84,13 +89,6 @@ impl Observation {
     pub fn new_strays_since(&self, before: &Self) -> Option<String> {
         let (now, before) = (self.strays.as_ref()?, before.strays.as_ref()?);
         now.iter().find(|stray| !before.contains(stray)).cloned()
-    }
-
-    /// Tables of the packet filter that are there now and were not before, in words.
-    pub fn new_tables_since(&self, before: &Self) -> Option<String> {
-        let (now, before) = (self.firewall.as_ref()?, before.firewall.as_ref()?);
-        let new: Vec<_> = now.iter().filter(|table| !before.contains(table)).cloned().collect();
-        (!new.is_empty()).then(|| format!("new tables: {}", new.join(", ")))
     }
 
     /// Listening sockets that whoever reaches this network may get to, but for those on `planned` ports, in words.
@@ -218,6 +216,35 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_seen_in_its_own_part_alone() {
+        let before = Observation { firewall: Some(Vec::new()), ..Observation::default() };
+        let after = |change| {
+            let mut after = before.clone();
+            match change {
+                Change::Address => after.addresses_v4.push(Ipv4Addr::new(192, 0, 2, 77)),
+                Change::Route => after.routes.push((
+                    "198.51.100.77/32".parse().unwrap(),
+                    Ipv4Addr::UNSPECIFIED.into(),
+                    "lo".into(),
+                )),
+                Change::Link => after.interfaces.push("cbprobe0".into()),
+                Change::Firewall => after.firewall = Some(vec!["1 cbprobe".into()]),
+            }
+            after
+        };
+        let all = [Change::Address, Change::Route, Change::Link, Change::Firewall];
+        for made in all {
+            for looked_at in all {
+                let seen = after(made).change_since(&before, looked_at);
+                assert_eq!(seen.is_some(), made == looked_at, "{made:?}, {looked_at:?}: {seen:?}");
+                let undone = before.change_since(&after(made), looked_at);
+                assert_eq!(undone.is_some(), made == looked_at, "{made:?}, {looked_at:?}");
+            }
+        }
+        assert_eq!(Observation::default().part(Change::Firewall), None, "not read");
+    }
+
+    #[test]
     #[cfg(target_endian = "little")]
     fn the_kernels_tables_are_understood() {
         let files = [
@@ -259,16 +286,13 @@ rubbish
         let opened = Observation { listening: vec![open], ..seen.clone() };
         assert_eq!(opened.unplanned_listeners(&[6060].into()), None);
         assert_eq!(opened.unplanned_listeners(&[80].into()).as_deref(), Some("tcp 0.0.0.0:6060"));
-        let unfiltered = Observation { firewall: Some(Vec::new()), ..seen.clone() };
         let wireless =
             Observation { interfaces: vec!["lo".into()], routes: Vec::new(), ..seen.clone() };
-        assert!(wireless.change_since(&seen).is_some() && wireless.has_lost_since(&seen));
+        assert!(wireless.change_since(&seen, Change::Link).is_some());
+        assert!(wireless.has_lost_since(&seen));
         let rerouted = Observation { routes: Vec::new(), ..seen.clone() };
         assert!(!rerouted.has_lost_since(&seen), "it has its wire");
         assert!(!seen.has_lost_since(&wireless) && !seen.has_lost_since(&seen));
-        let new = seen.new_tables_since(&unfiltered);
-        assert_eq!(new.as_deref(), Some("new tables: 1 filter"));
-        assert_eq!(unfiltered.new_tables_since(&seen), None);
         assert!(seen.holds_ordinary());
         assert_eq!(seen.foreign_sockets(), None);
         let vsock = ("5".to_owned(), "AF_VSOCK".to_owned());

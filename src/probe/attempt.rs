@@ -121,12 +121,13 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
 /// How an attempt without a target is made.
 fn goes_nowhere(method: Method, sites: &Sites) -> Means {
     let outside = |action, look| Means::Outside { nonce: fresh_nonce(), action, look };
+    let change = |change| outside(Action::Reconfigure(change), Look::Change(change));
     match method {
         Method::Exec => Means::Exec,
-        Method::AddAddress => outside(Action::Reconfigure(Change::Address), Look::BottleNetwork),
-        Method::AddRoute => outside(Action::Reconfigure(Change::Route), Look::BottleNetwork),
-        Method::AddLink => outside(Action::Reconfigure(Change::Link), Look::BottleNetwork),
-        Method::AddFirewallTable => outside(Action::Reconfigure(Change::Firewall), Look::Firewall),
+        Method::AddAddress => change(Change::Address),
+        Method::AddRoute => change(Change::Route),
+        Method::AddLink => change(Change::Link),
+        Method::AddFirewallTable => change(Change::Firewall),
         Method::SweepBundle => match gateway(sites) {
             Ok(targets) => {
                 let host = targets.into_iter().map(|target| target.dial.host).next();
@@ -168,10 +169,21 @@ pub(super) fn planned_ports(sites: &Sites) -> BTreeSet<u16> {
     targets.into_iter().map(|target| target.dial.port).chain(proxy).collect()
 }
 
-/// The batch for the prober in the bottle.
+/// What is looked at for each attempt that no witness sees, by its number.
+pub fn looks(planned: &[Planned]) -> BTreeMap<u32, Look> {
+    let look = |one: &Planned| match &one.means {
+        Means::Outside { look, .. } => Some((one.id, *look)),
+        _ => None,
+    };
+    planned.iter().filter_map(look).collect()
+}
+
+/// The batch for the prober in the bottle. What holds comes first: the outside can see to it while all else is tried.
 pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) -> Batch {
     let mut attempts: Vec<_> = sign_of_life.cloned().into_iter().collect();
-    for one in planned {
+    let (outside, others): (Vec<_>, Vec<_>) =
+        planned.iter().partition(|one| matches!(one.means, Means::Outside { .. }));
+    for one in outside.into_iter().chain(others) {
         match &one.means {
             Means::Prober { nonce, action, .. } | Means::Outside { nonce, action, .. } => {
                 attempts.push(attempt(one.id, nonce.clone(), action.clone()));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use claude_bottle_protocol::prober::{Action, Batch, Fuse, How, Target, Word};
+use claude_bottle_protocol::prober::{Action, Batch, Change, Fuse, How, Target, Word};
 use futures_util::future::join_all;
 
 use super::attempt::{attempt, fresh_nonce};
@@ -20,20 +20,29 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// What is looked at to judge an attempt that no witness could see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// The bottle's interfaces, addresses and routes: the same before and after.
-    BottleNetwork,
+    /// One part of the bottle's network, its packet filter included: the same before and after.
+    Change(Change),
     /// Processes in net namespaces that nobody made for them.
     Strays,
     /// The host's table of listeners: the same before and while the bottle listens.
     HostListeners,
     /// Connections from the outside into the bottle.
     Inbound,
-    /// The bottle's packet filter: the same tables before and after.
-    Firewall,
     /// The bundle's table of listeners: none but those that are planned.
     BundleListeners,
     /// The sockets that the bottle's processes hold: none that a net namespace does not hold.
     Sockets,
+}
+
+impl Look {
+    /// Whose network it is about.
+    fn view(self) -> View {
+        match self {
+            Self::Change(_) | Self::Strays | Self::Inbound | Self::Sockets => View::Bottle,
+            Self::HostListeners => View::Host,
+            Self::BundleListeners => View::Bundle,
+        }
+    }
 }
 
 /// Networks at one moment.
@@ -75,26 +84,64 @@ pub struct Outside {
 }
 
 impl Scene {
-    /// Looks at bottle and host now, and at the bundle if that is wanted.
-    pub async fn look(lab: &dyn Fixture, at_bundle: bool) -> Self {
-        // What cannot be seen is judged as such.
-        let bottle = lab.observe(View::Bottle).await.ok().flatten();
-        let host = lab.observe(View::Host).await.ok().flatten();
-        let bundle = if at_bundle { lab.observe(View::Bundle).await.ok().flatten() } else { None };
-        Self { bottle, host, bundle }
+    /// Looks now at all that `looks` are about, at the same time.
+    pub async fn look(lab: &dyn Fixture, looks: impl IntoIterator<Item = Look>) -> Self {
+        let views: BTreeSet<View> = looks.into_iter().map(Look::view).collect();
+        let seen = views.into_iter().map(|view| async move {
+            // What cannot be seen is judged as such.
+            (view, lab.observe(view).await.ok().flatten())
+        });
+        let mut scene = Self::default();
+        for (view, seen) in join_all(seen).await {
+            match view {
+                View::Bottle => scene.bottle = seen,
+                View::Host => scene.host = seen,
+                View::Bundle => scene.bundle = seen,
+            }
+        }
+        scene
     }
 }
 
+/// An attempt that holds, and the port that it listens on, if it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Holding {
+    /// Its number.
+    pub id: u32,
+    /// What is looked at.
+    pub look: Look,
+    /// The port.
+    pub port: Option<u16>,
+}
+
 impl Held {
-    /// Looks, and dials in if the attempt listens on `port`. `before` is what was seen before any attempt.
-    pub async fn act(lab: &dyn Fixture, port: Option<u16>, before: &Scene) -> Self {
-        let mut scene = Scene::look(lab, false).await;
-        scene.host = standing(lab, before.host.as_ref(), scene.host).await;
-        let dialled = match (port, &scene.bottle) {
-            (Some(port), Some(bottle)) => dial_in(lab, bottle, port).await,
-            _ => Vec::new(),
-        };
-        Self { scene, dialled }
+    /// Looks once for all of `holding`, and dials in where one of them is about that. `before` is what was seen before any
+    /// attempt; the host is looked at once it is `quiet`.
+    pub async fn act(
+        lab: &dyn Fixture,
+        holding: &[Holding],
+        before: &Scene,
+        quiet: impl Future<Output = ()>,
+    ) -> BTreeMap<u32, Self> {
+        let (at_host, elsewhere): (Vec<Look>, Vec<Look>) =
+            holding.iter().map(|one| one.look).partition(|look| look.view() == View::Host);
+        let mut scene = Scene::look(lab, elsewhere).await;
+        let mut dialled = BTreeMap::new();
+        for Holding { id, look, port } in holding {
+            if let (Look::Inbound, Some(port), Some(bottle)) = (look, port, &scene.bottle) {
+                dialled.insert(*id, dial_in(lab, bottle, *port).await);
+            }
+        }
+        if !at_host.is_empty() {
+            quiet.await;
+            let host = Scene::look(lab, at_host).await.host;
+            scene.host = standing(lab, before.host.as_ref(), host).await;
+        }
+        let held = holding.iter().map(|Holding { id, .. }| {
+            let dialled = dialled.remove(id).unwrap_or_default();
+            (*id, Self { scene: scene.clone(), dialled })
+        });
+        held.collect()
     }
 }
 
@@ -127,20 +174,30 @@ async fn dial_in(lab: &dyn Fixture, bottle: &Observation, port: u16) -> Vec<Dial
     let loopback = BTreeSet::from([IpAddr::from(Ipv4Addr::LOCALHOST)]);
     let for_control = if addresses.is_empty() { &loopback } else { &addresses };
     let places = inbound.from.iter().map(|place| (place, false));
-    let rounds = places.chain([(&inbound.control, true)]).map(|(place, is_control)| {
+    let mut rounds = Vec::new();
+    let mut tries = Vec::new();
+    for (place, is_control) in places.chain([(&inbound.control, true)]) {
         let addresses = if is_control { for_control } else { &addresses };
-        async move { dial_from(lab, place, is_control, addresses, port).await }
-    });
-    join_all(rounds).await.into_iter().flatten().collect()
+        let (batch, dialled) = dial_from(place, is_control, addresses, port);
+        rounds.push((place.clone(), batch));
+        tries.push(dialled);
+    }
+    for (answers, dialled) in lab.controls(&rounds).await.into_iter().zip(&mut tries) {
+        let Ok(answers) = answers else { continue };
+        for (id, one) in (0..).zip(dialled) {
+            one.word = answers.words.get(&id).map(|(word, _)| word.clone());
+        }
+    }
+    tries.into_iter().flatten().collect()
 }
 
-async fn dial_from(
-    lab: &dyn Fixture,
+/// What is dialled from one place, in the order of the batch.
+fn dial_from(
     place: &str,
     is_control: bool,
     addresses: &BTreeSet<IpAddr>,
     port: u16,
-) -> Vec<Dialled> {
+) -> (Batch, Vec<Dialled>) {
     let mut tries = Vec::new();
     let mut attempts = Vec::new();
     for address in addresses {
@@ -155,13 +212,7 @@ async fn dial_from(
         }
     }
     let fuse = Fuse::Namespaces(Vec::new());
-    let batch = Batch { token: fresh_nonce(), fuse, attempts };
-    if let Ok(answers) = lab.control(place, &batch).await {
-        for (id, dialled) in (0..).zip(&mut tries) {
-            dialled.word = answers.words.get(&id).map(|(word, _)| word.clone());
-        }
-    }
-    tries
+    (Batch { token: fresh_nonce(), fuse, attempts }, tries)
 }
 
 /// Whether an address means the same seen from elsewhere.
@@ -189,15 +240,19 @@ impl Outside {
         let held = self.held.get(&id);
         let scene = held.map_or(&self.after, |held| &held.scene);
         match look {
-            Look::BottleNetwork => {
+            Look::Change(change) => {
+                let readable =
+                    |scene: &Scene| scene.bottle.clone().filter(|seen| seen.part(change).is_some());
+                let before = readable(&self.before);
                 // With a bottle that has ended go its wires, which nobody in there has changed.
-                let whole = |after: &Observation| {
-                    self.before.bottle.as_ref().is_some_and(|before| !after.has_lost_since(before))
+                let is_whole = |after: &Observation| {
+                    before.as_ref().is_some_and(|before| !after.has_lost_since(before))
                 };
+                let after = readable(&self.after).filter(is_whole);
                 compare(
                     "the bottle's network, read from outside",
-                    (&self.before.bottle, &self.after.bottle.clone().filter(whole)),
-                    Observation::change_since,
+                    (&before, &after),
+                    |after, before| after.change_since(before, change),
                 )
             }
             Look::HostListeners => compare(
@@ -216,16 +271,6 @@ impl Outside {
                 )
             }
             Look::Inbound => inbound(held),
-            Look::Firewall => {
-                let readable = |scene: &Option<Observation>| {
-                    scene.clone().filter(|seen| seen.firewall.is_some())
-                };
-                compare(
-                    "the bottle's packet filter, read from outside",
-                    (&readable(&self.before.bottle), &readable(&self.after.bottle)),
-                    Observation::new_tables_since,
-                )
-            }
             Look::Sockets => sockets(held),
             Look::BundleListeners => compare(
                 "the bundle's table of listeners",

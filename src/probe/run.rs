@@ -5,26 +5,28 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::attempt::{self, DENY_WINDOW, Means, Planned};
 use super::definition::{AttemptDefinition, Expect, Probe, RunsOn};
 use super::evidence::{self, Controls, Evidences};
 use super::outcome::{AttemptOutcome, Cost, ProbeOutcome, RunOutcome};
-use super::outside::{Held, Look, Outside, Scene};
+use super::outside::{Held, Holding, Look, Outside, Scene};
 use super::verdict::{Said, Verdict};
 use super::{exec, judge};
 use crate::backend::{Arena, Backend, LaunchError};
-use crate::bottle::{BottleError, Command};
+use crate::bottle::{BottleError, Command, Running};
 use crate::breach::Breach;
 use crate::lab::{Answers, Fixture, Heard, Listening, View, batch_line, converse};
 use crate::report::text::Untrusted;
 
 /// How much longer than its most patient attempt the batch may take before it is cut off.
 const BATCH_GRACE: Duration = Duration::from_secs(10);
+
+/// How long those that hold are waited for, so that one look is enough for all, and the first controls, so that nothing of
+/// theirs is seen: a fraction of the time that they hold.
+const TOGETHER: Duration = Duration::from_millis(250);
 
 /// `ENETUNREACH` and `EADDRNOTAVAIL`, as the guest's Linux numbers them: there was no way out of the bottle, or nothing to be
 /// sent from. Nothing is under way then that could come late.
@@ -94,6 +96,16 @@ pub async fn run(
     })
 }
 
+/// What the outside has to do with attempts that hold.
+struct Watching<'a> {
+    /// What is looked at for each attempt that no witness sees.
+    looks: &'a BTreeMap<u32, Look>,
+    /// What was seen before any attempt.
+    before: &'a Scene,
+    /// The first round of controls is over: nothing of theirs is on its way out of the host any more.
+    quiet: oneshot::Receiver<()>,
+}
+
 /// What the prober in the bottle and the commands of their own said.
 struct Batch {
     answers: Answers,
@@ -120,14 +132,21 @@ async fn probe(
     for attempt in &mut batch.attempts {
         attempt.patience_ms *= lab.slowness();
     }
-    let looks = planned.iter().any(|one| matches!(one.means, Means::Outside { .. }));
-    let at_bundle = planned
-        .iter()
-        .any(|one| matches!(one.means, Means::Outside { look: Look::BundleListeners, .. }));
-    let before = if looks { Scene::look(lab, at_bundle).await } else { Scene::default() };
+    let looks = attempt::looks(&planned);
+    let (before, started) =
+        tokio::join!(Scene::look(lab, looks.values().copied()), start_prober(arena, &batch));
+    let (over, quiet) = oneshot::channel();
+    let outside = Watching { looks: &looks, before: &before, quiet };
+    let leading = async {
+        let round = control_round(lab, &listeners).await;
+        // Nobody waits for it where nothing holds.
+        let _ = over.send(());
+        round
+    };
     let (leading, batch) =
-        tokio::join!(control_round(lab, &listeners), make(arena, &batch, &planned, &before, watch));
-    let after = if looks { Scene::look(lab, at_bundle).await } else { Scene::default() };
+        tokio::join!(leading, make(arena, started, &batch, &planned, outside, watch));
+    let not_held = looks.iter().filter(|(id, _)| !batch.held.contains_key(id));
+    let after = Scene::look(lab, not_held.map(|(_, look)| *look)).await;
     if must_wait(&planned, &batch.answers, lab).await {
         tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
     }
@@ -179,37 +198,62 @@ fn listeners<'a>(
 /// Sends a control to every listener, from the place that must reach it; all places at the same time.
 async fn control_round(lab: &dyn Fixture, listeners: &BTreeMap<u32, &Listening>) -> Controls {
     let (batches, nonces) = attempt::controls(listeners.values().copied());
-    let rounds = batches.iter().map(|(place, batch)| async {
-        match lab.control(place, batch).await {
-            Ok(answers) => (answers.words, answers.trouble),
-            Err(error) => (BTreeMap::new(), Some(error.to_string())),
-        }
-    });
+    let batches: Vec<_> = batches.into_iter().collect();
     let mut words = BTreeMap::new();
     let mut trouble = Vec::new();
-    for (said, went_wrong) in join_all(rounds).await {
-        words.extend(said);
-        trouble.extend(went_wrong);
+    for round in lab.controls(&batches).await {
+        match round {
+            Ok(answers) => {
+                words.extend(answers.words);
+                trouble.extend(answers.trouble);
+            }
+            Err(error) => trouble.push(error.to_string()),
+        }
     }
     Controls { nonces, words, trouble: (!trouble.is_empty()).then(|| trouble.join("; ")) }
+}
+
+/// A prober that waits for its batch.
+struct Begun {
+    running: Running,
+    /// How many of the bottle's processes had been killed by then because its memory was used up.
+    killed: u64,
+}
+
+/// Starts the prober in the bottle, which waits for its batch; none where there is nothing to try.
+async fn start_prober(
+    arena: &dyn Arena,
+    batch: &claude_bottle_protocol::prober::Batch,
+) -> Option<Result<Begun, BottleError>> {
+    if batch.attempts.is_empty() {
+        return None;
+    }
+    let bottle = arena.bottle();
+    let killed = bottle.out_of_memory().await;
+    let command = Command::new(bottle.toolbox()).arg("prober").stream_stdin();
+    Some(bottle.start(command).await.map(|running| Begun { running, killed }))
 }
 
 /// Makes every attempt in the bottle: one exec for the prober, and one for each command of its own.
 async fn make(
     arena: &dyn Arena,
+    started: Option<Result<Begun, BottleError>>,
     batch: &claude_bottle_protocol::prober::Batch,
     planned: &[Planned],
-    before: &Scene,
+    outside: Watching<'_>,
     watch: &dyn Watch,
 ) -> Batch {
     let prober = async {
-        if batch.attempts.is_empty() {
-            let answers = Answers { greeted: true, finished: true, ..Answers::default() };
-            return (answers, BTreeMap::new());
-        }
-        let run = run_prober(arena, batch, planned, before, watch);
-        let patience = batch.attempts.iter().map(|attempt| attempt.patience_ms).max();
-        let patience = Duration::from_millis(u64::from(patience.unwrap_or(0)));
+        let begun = match started {
+            Some(Ok(begun)) => begun,
+            Some(Err(error)) => return (Answers::none(error.to_string()), BTreeMap::new()),
+            None => {
+                let answers = Answers { greeted: true, finished: true, ..Answers::default() };
+                return (answers, BTreeMap::new());
+            }
+        };
+        let run = run_prober(arena, begun, batch, outside, watch);
+        let patience = batch.attempts.iter().map(patience).max().unwrap_or_default();
         let grace = BATCH_GRACE * arena.lab().slowness();
         match tokio::time::timeout(patience + grace, run).await {
             Ok(told) => told,
@@ -227,25 +271,24 @@ async fn make(
 /// the end of the prober's input releases them all.
 async fn run_prober(
     arena: &dyn Arena,
+    begun: Begun,
     batch: &claude_bottle_protocol::prober::Batch,
-    planned: &[Planned],
-    before: &Scene,
+    outside: Watching<'_>,
     watch: &dyn Watch,
 ) -> (Answers, BTreeMap<u32, Held>) {
     let (bottle, lab) = (arena.bottle(), arena.lab());
-    let command = Command::new(bottle.toolbox()).arg("prober").stream_stdin();
-    let killed = bottle.out_of_memory().await;
-    let mut running = match bottle.start(command).await {
-        Ok(running) => running,
-        Err(error) => return (Answers::none(error.to_string()), BTreeMap::new()),
-    };
+    let Begun { mut running, killed } = begun;
+    let Watching { looks, before, quiet } = outside;
+    let mut quiet = Some(quiet);
+    // No attempt begins before this, so that each of those holds at least until then.
+    let hold_until: BTreeMap<u32, Instant> =
+        batch.attempts.iter().map(|one| (one.id, Instant::now() + patience(one))).collect();
     let mut stdin = running.take_stdin();
     if let Some(stdin) = &mut stdin {
         // A prober that does not read shows as one that does not answer.
         let _ = stdin.write(&batch_line(batch)).await;
     }
-    let holds = planned.iter().filter(|one| matches!(one.means, Means::Outside { .. }));
-    let mut waited_for: BTreeSet<u32> = holds.map(|one| one.id).collect();
+    let mut waited_for: BTreeSet<u32> = looks.keys().copied().collect();
     let (tell, mut told) = mpsc::unbounded_channel();
     let (total, mut done) = (batch.attempts.len(), 0);
     let mut lines = running.lines();
@@ -263,24 +306,22 @@ async fn run_prober(
     };
     let seeing_to = async {
         let mut held = BTreeMap::new();
-        let mut acting = FuturesUnordered::new();
-        while !waited_for.is_empty() || !acting.is_empty() {
-            tokio::select! {
-                Some((id, seen)) = acting.next(), if !acting.is_empty() => {
-                    held.insert(id, seen);
+        while let Some(holding) = holding(&mut told, &mut waited_for, looks).await {
+            let quiet = quiet.take();
+            let quiet = async {
+                if let Some(quiet) = quiet {
+                    // Later than this, what holds might hold no more.
+                    let _ = tokio::time::timeout(TOGETHER, quiet).await;
                 }
-                heard = told.recv(), if !waited_for.is_empty() => match heard {
-                    Some(Heard::Ready { id, port }) if waited_for.remove(&id) => {
-                        acting.push(async move { (id, Held::act(lab, port, before).await) });
-                    }
-                    Some(Heard::Done { id }) => {
-                        waited_for.remove(&id);
-                    }
-                    Some(Heard::Ready { .. }) => {}
-                    // Nothing holds any more; what is under way outside still counts.
-                    None => waited_for.clear(),
-                },
-            }
+            };
+            let seen = Held::act(lab, &holding, before, quiet).await;
+            let in_time =
+                |id: &u32| hold_until.get(id).is_some_and(|until| Instant::now() < *until);
+            // Too late is as good as not seen.
+            held.extend(seen.into_iter().map(|(id, seen)| {
+                let seen = if in_time(&id) { seen } else { Held::default() };
+                (id, seen)
+            }));
         }
         drop(stdin);
         held
@@ -290,6 +331,40 @@ async fn run_prober(
         answers.trouble = Some(BottleError::OutOfMemory.to_string());
     }
     (answers, held)
+}
+
+/// The attempts that hold by now: all that are waited for, or those that were ready in time. None at the end.
+async fn holding(
+    told: &mut mpsc::UnboundedReceiver<Heard>,
+    waited_for: &mut BTreeSet<u32>,
+    looks: &BTreeMap<u32, Look>,
+) -> Option<Vec<Holding>> {
+    if waited_for.is_empty() {
+        return None;
+    }
+    let mut ready = Vec::new();
+    let all = async {
+        while !waited_for.is_empty() {
+            match told.recv().await {
+                Some(Heard::Ready { id, port }) if waited_for.remove(&id) => {
+                    ready.extend(looks.get(&id).map(|look| Holding { id, look: *look, port }));
+                }
+                Some(Heard::Done { id }) => {
+                    waited_for.remove(&id);
+                }
+                Some(Heard::Ready { .. }) => {}
+                // Nothing holds any more.
+                None => waited_for.clear(),
+            }
+        }
+    };
+    // Those that were ready are seen to, and the others next time.
+    let _ = tokio::time::timeout(TOGETHER, all).await;
+    Some(ready)
+}
+
+fn patience(attempt: &claude_bottle_protocol::prober::Attempt) -> Duration {
+    Duration::from_millis(u64::from(attempt.patience_ms))
 }
 
 /// Whether a denial may still turn out to be none: where an attempt got no answer at all, or left over IPv6 or a

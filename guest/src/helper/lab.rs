@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use claude_bottle_protocol::helper::{End, Lab, Net, PlacedUnix};
 use claude_bottle_protocol::prober::SocketFile;
-use claude_bottle_protocol::witness::{Listener, UnixName};
+use claude_bottle_protocol::witness::{Listener, Transport, UnixName};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
@@ -263,11 +263,18 @@ impl Listeners {
     /// Opens those of `net`, which this process must be in.
     fn open(&mut self, lab: &Lab, net: &str) -> Result<(), Failure> {
         let mut groups: BTreeMap<u32, Vec<&Listener>> = BTreeMap::new();
+        let mut frames = Vec::new();
         for placed in lab.listeners.iter().filter(|placed| placed.net == net) {
             match placed.same_port {
                 Some(group) => groups.entry(group).or_default().push(&placed.listener),
+                None if placed.listener.transport == Transport::Packet => {
+                    frames.push(&placed.listener);
+                }
                 None => self.add(placed.listener.id, Socket::open(&placed.listener)?)?,
             }
+        }
+        if let Some(first) = frames.first() {
+            self.add(first.id, Socket::open_frames(&frames)?)?;
         }
         for group in groups.values() {
             for (id, socket) in open_on_one_port(group)? {
@@ -286,7 +293,8 @@ impl Listeners {
     }
 
     fn add(&mut self, id: u32, socket: Socket) -> Result<(), Failure> {
-        self.listening.extend(socket.address()?.map(|address| (id, address)));
+        let listeners = socket.listeners(id)?.into_iter();
+        self.listening.extend(listeners.filter_map(|(id, address)| Some((id, address?))));
         self.sockets.push((id, socket));
         Ok(())
     }

@@ -183,7 +183,16 @@ impl Crew {
     }
 
     fn grow(&mut self) -> io::Result<()> {
-        let wanted = self.most.min((2 * self.threads).max(AT_FIRST));
+        self.grow_to((2 * self.threads).max(AT_FIRST))
+    }
+
+    /// Takes one more, in the place of one whose attempt holds.
+    fn stand_in(&mut self) -> io::Result<()> {
+        if self.may_grow() { self.grow_to(self.threads + 1) } else { Ok(()) }
+    }
+
+    fn grow_to(&mut self, wanted: usize) -> io::Result<()> {
+        let wanted = self.most.min(wanted);
         while let Some(sender) = self.sender.clone().filter(|_| self.threads < wanted) {
             let (queue, means) = (Arc::clone(&self.queue), self.means.clone());
             let work = move || {
@@ -235,7 +244,10 @@ fn collect(
         // All that is there goes out in one write.
         for told in std::iter::once(told).chain(receiver.try_iter()) {
             match told {
-                Told::Ready { id, port } => say(out, &Line::Ready { id, port })?,
+                Told::Ready { id, port } => {
+                    say(out, &Line::Ready { id, port })?;
+                    crew.stand_in()?;
+                }
                 Told::Done(Done { id, word, took }) => {
                     pending.retain(|(pending, _)| *pending != id);
                     attempts += 1;

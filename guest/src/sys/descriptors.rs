@@ -99,7 +99,7 @@ pub(crate) fn keep_only(streams: [OwnedFd; 3], kept: Vec<OwnedFd>) -> nix::Resul
 ///
 /// Once, at the start of a role, before anything else opens a descriptor.
 pub(crate) fn inherited_sockets() -> Vec<OwnedFd> {
-    (3..HIGHEST_INHERITED)
+    open_among(3..HIGHEST_INHERITED)
         .filter_map(|fd| {
             let descriptor = inherited(fd).ok()?;
             let mode = nix::sys::stat::fstat(&descriptor).map_or(0, |stat| stat.st_mode);
@@ -111,6 +111,17 @@ pub(crate) fn inherited_sockets() -> Vec<OwnedFd> {
             None
         })
         .collect()
+}
+
+/// Which of `numbers` may be open: one question to the kernel for all of them, since each prober begins with it.
+fn open_among(numbers: std::ops::Range<RawFd>) -> impl Iterator<Item = RawFd> {
+    let mut asked: Vec<_> = numbers.map(|fd| libc::pollfd { fd, events: 0, revents: 0 }).collect();
+    let length = libc::nfds_t::try_from(asked.len()).unwrap_or(0);
+    // SAFETY: the entries live across the call, and there are as many as it is told.
+    let answered = unsafe { libc::poll(asked.as_mut_ptr(), length, 0) };
+    // It answers nothing where a process may not have so many: then any of them may be.
+    let closed = move |one: &libc::pollfd| answered >= 0 && one.revents & libc::POLLNVAL != 0;
+    asked.into_iter().filter(move |one| !closed(one)).map(|one| one.fd)
 }
 
 /// The descriptor with number `fd`, inherited from the parent.

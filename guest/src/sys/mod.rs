@@ -12,6 +12,7 @@ pub(crate) mod int80;
 pub(crate) mod interface;
 pub(crate) mod multicast;
 pub(crate) mod namespace;
+pub(crate) mod packets;
 pub(crate) mod pending;
 pub(crate) mod pidfd;
 pub(crate) mod reap;

@@ -16,6 +16,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
 
+use super::frames::Frames;
 use super::raw::Raw;
 use crate::failure::{Doing as _, Failure};
 use crate::sys::{interface, multicast};
@@ -34,8 +35,10 @@ pub(crate) enum Socket {
     Unix(UnixListener),
     /// Accepts connections over vsock.
     Vsock(OwnedFd),
-    /// Sees what has no port.
+    /// Sees ICMP echo requests.
     Raw(Raw),
+    /// Sees Ethernet frames, for several listeners.
+    Frames(Frames),
 }
 
 impl Socket {
@@ -45,8 +48,8 @@ impl Socket {
     pub(crate) fn open(wanted: &Listener) -> Result<Self, Failure> {
         let Listener { transport, address, service, .. } = wanted;
         let what = || format!("listen on {transport} {address}");
-        if matches!(transport, Transport::Icmp | Transport::Packet) {
-            return Raw::open(*transport, *address).doing(what).map(Self::Raw);
+        if *transport == Transport::Icmp {
+            return Raw::open(*address).doing(what).map(Self::Raw);
         }
         let is_udp = is_udp(wanted)?;
         let family = match address {
@@ -71,6 +74,11 @@ impl Socket {
         }
         listen(&fd, Backlog::MAXCONN).doing(what)?;
         Ok(Self::Tcp(fd.into(), *service))
+    }
+
+    /// Opens what takes the frames that any of `wanted` asks for, in the caller's current net namespace.
+    pub(crate) fn open_frames(wanted: &[&Listener]) -> Result<Self, Failure> {
+        Frames::open(wanted).doing(|| "listen for frames".into()).map(Self::Frames)
     }
 
     /// Opens a Unix socket, in the caller's current net and mount namespaces.
@@ -138,12 +146,22 @@ impl Socket {
         Ok(Self::Tcp(listener, wanted.service))
     }
 
-    /// The address it is bound to, port known; none for a Unix socket.
+    /// Who listens with it, and where, as far as there is an address: the listener that it was opened as, or several.
+    pub(crate) fn listeners(&self, id: u32) -> Result<Vec<(u32, Option<SocketAddr>)>, Failure> {
+        match self {
+            Self::Frames(socket) => {
+                Ok(socket.listeners().iter().map(|(id, address)| (*id, Some(*address))).collect())
+            }
+            _ => Ok(vec![(id, self.address()?)]),
+        }
+    }
+
+    /// The address it is bound to, port known; none for a Unix socket, and where there is not just one.
     pub(crate) fn address(&self) -> Result<Option<SocketAddr>, Failure> {
         match self {
             Self::Tcp(listener, _) => listener.local_addr().map(Some),
             Self::Udp(socket, _) => socket.local_addr().map(Some),
-            Self::Unix(_) | Self::Vsock(_) => Ok(None),
+            Self::Unix(_) | Self::Vsock(_) | Self::Frames(_) => Ok(None),
             Self::Raw(socket) => Ok(Some(socket.address())),
         }
         .doing(|| "read a listener's address".into())
@@ -156,7 +174,7 @@ fn is_udp(wanted: &Listener) -> Result<bool, Failure> {
         Transport::Tcp => Ok(false),
         Transport::Udp => Ok(true),
         Transport::Icmp | Transport::Packet => {
-            Err(Failure::new("take over a raw socket: only TCP and UDP are opened elsewhere"))
+            Err(Failure::new("listen by a raw socket where TCP or UDP is needed"))
         }
         Transport::Unix | Transport::Vsock => {
             Err(Failure::new("listen on a socket of another family at an internet address"))
@@ -172,6 +190,7 @@ impl AsFd for Socket {
             Self::Unix(listener) => listener.as_fd(),
             Self::Vsock(listener) => listener.as_fd(),
             Self::Raw(socket) => socket.as_fd(),
+            Self::Frames(socket) => socket.as_fd(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod alone;
 mod connection;
+mod frames;
 pub(crate) mod listener;
 pub(crate) mod raw;
 mod resolver;
@@ -75,8 +76,10 @@ pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
 impl Witness {
     fn run(&mut self) -> io::Result<()> {
         for (id, socket) in &self.sockets {
-            let Some(address) = socket.address().map_err(io::Error::other)? else { continue };
-            report(&mut self.out, &Event::Listening { listener: *id, address })?;
+            for (listener, address) in socket.listeners(*id).map_err(io::Error::other)? {
+                let Some(address) = address else { continue };
+                report(&mut self.out, &Event::Listening { listener, address })?;
+            }
         }
         self.out.flush()?;
         let mut orders = Vec::new();
@@ -130,10 +133,12 @@ impl Witness {
     fn drain(&mut self) -> io::Result<()> {
         while self.turn(PollTimeout::ZERO)?.any {}
         let mut lost = Vec::new();
-        for (listener, socket) in &self.sockets {
-            let turned_away = self.turned_away.get(listener).copied().unwrap_or(0);
-            let drops = drops::of(socket.as_fd())? + turned_away;
-            lost.push(Lost { listener: *listener, drops });
+        for (id, socket) in &self.sockets {
+            let dropped = drops::of(socket.as_fd())?;
+            for (listener, _) in socket.listeners(*id).map_err(io::Error::other)? {
+                let turned_away = self.turned_away.get(&listener).copied().unwrap_or(0);
+                lost.push(Lost { listener, drops: dropped + turned_away });
+            }
         }
         report(&mut self.out, &Event::Drained { lost })?;
         self.out.flush()
@@ -168,12 +173,12 @@ impl Witness {
                 Ok(())
             }
             Socket::Raw(socket) => {
-                for (nonce, peer) in socket.hear() {
-                    let at_us = micros(self.started);
-                    let sighting = Sighting { listener: *id, peer, at_us };
-                    report(&mut self.out, &Event::Saw { sighting, nonce, connection: None })?;
-                }
-                Ok(())
+                let (id, heard) = (*id, socket.hear());
+                self.saw(heard.into_iter().map(|(nonce, peer)| (id, nonce, peer)))
+            }
+            Socket::Frames(socket) => {
+                let heard = socket.hear();
+                self.saw(heard.into_iter().map(|(id, nonce)| (id, nonce, None)))
             }
         }
     }
@@ -239,6 +244,18 @@ impl Witness {
             if let Some(answer) = answer {
                 received.answer(socket, &answer);
             }
+        }
+        Ok(())
+    }
+
+    /// Reports nonces that came to listeners without a connection.
+    fn saw(
+        &mut self,
+        heard: impl Iterator<Item = (u32, Nonce, Option<SocketAddr>)>,
+    ) -> io::Result<()> {
+        for (listener, nonce, peer) in heard {
+            let sighting = self.sighting(listener, peer);
+            report(&mut self.out, &Event::Saw { sighting, nonce, connection: None })?;
         }
         Ok(())
     }

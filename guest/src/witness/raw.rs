@@ -1,48 +1,36 @@
-//! A witness's sockets for what has no port: ICMP echo requests, and Ethernet frames.
+//! A witness's sockets for ICMP echo requests, which have no port.
 
 use std::io::IoSliceMut;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::witness::Transport;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::RcvBuf;
-use nix::sys::socket::{
-    LinkAddr, MsgFlags, SockaddrLike, SockaddrStorage, bind, recvmsg, sendto, setsockopt,
-};
+use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage, bind, recvmsg, setsockopt};
 
 use super::listener::RECEIVE_BUFFER;
 use crate::sys::socket;
 
 /// The longest packet that is looked at, in bytes.
-const PACKET: usize = 4096;
+pub(super) const PACKET: usize = 4096;
 /// The type of an ICMP echo request (RFC 792).
 const ECHO_REQUEST: u8 = 8;
 
-/// A raw or packet socket.
+/// A raw socket.
 #[derive(Debug)]
 pub(crate) struct Raw {
     fd: OwnedFd,
     address: SocketAddr,
-    frames: bool,
 }
 
 impl Raw {
-    /// Opens one in the caller's current net namespace: for ICMP to `address`, or for frames on every interface whose
-    /// ethertype is the port of `address`.
-    pub(super) fn open(transport: Transport, address: SocketAddr) -> nix::Result<Self> {
-        let frames = transport == Transport::Packet;
-        let fd = if frames {
-            // Of the kind that leaves the link's header to the kernel, on the way in and out.
-            socket::packet(libc::SOCK_DGRAM, address.port())?
-        } else {
-            let fd = socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-            fd
-        };
+    /// Opens one for `address` in the caller's current net namespace.
+    pub(super) fn open(address: SocketAddr) -> nix::Result<Self> {
+        let fd = socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
         setsockopt(&fd, RcvBuf, &RECEIVE_BUFFER)?;
-        Ok(Self { fd, address, frames })
+        Ok(Self { fd, address })
     }
 
     /// What it was opened for.
@@ -50,41 +38,22 @@ impl Raw {
         self.address
     }
 
-    /// The nonces in all that has arrived, each with its sender's IP address where there is one. Frames are answered;
-    /// to an echo request the kernel replies by itself.
+    /// The nonces in all that has arrived, each with its sender's IP address. The kernel replies by itself.
     pub(super) fn hear(&self) -> Vec<(Nonce, Option<SocketAddr>)> {
         let mut heard = Vec::new();
         let mut buffer = [0; PACKET];
         loop {
-            let received = if self.frames {
-                receive::<LinkAddr>(&self.fd, &mut buffer)
-            } else {
-                receive::<SockaddrStorage>(&self.fd, &mut buffer).map(|(length, _)| (length, None))
-            };
-            let (length, sender) = match received {
-                Ok(received) => received,
+            let length = match receive::<SockaddrStorage>(&self.fd, &mut buffer) {
+                Ok((length, _)) => length,
                 Err(Errno::EINTR) => continue,
                 // None is left; an error is no packet.
                 Err(_) => return heard,
             };
-            let packet = &buffer[..length.min(PACKET)];
-            if self.frames {
-                for nonce in Nonce::scan(packet) {
-                    self.answer(&nonce, sender);
-                    heard.push((nonce, None));
-                }
-            } else if let Some((from, payload)) = echo_request(packet) {
+            if let Some((from, payload)) = echo_request(&buffer[..length.min(PACKET)]) {
                 let peer = Some(SocketAddr::new(from.into(), 0));
                 heard.extend(Nonce::scan(payload).map(|nonce| (nonce, peer)));
             }
         }
-    }
-
-    /// Sends the nonce back to where the frame came from. A failure is the sender's to notice.
-    fn answer(&self, nonce: &Nonce, sender: Option<LinkAddr>) {
-        let Some(sender) = sender else { return };
-        let payload = nonce.as_str().as_bytes();
-        let _ = sendto(self.fd.as_raw_fd(), payload, &sender, MsgFlags::MSG_DONTWAIT);
     }
 }
 
@@ -96,7 +65,10 @@ impl AsFd for Raw {
 
 /// Receives one packet, or nothing: whoever shares the socket may have changed its mode, so each call says that it is
 /// not to wait.
-fn receive<S: SockaddrLike>(fd: &OwnedFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<S>)> {
+pub(super) fn receive<S: SockaddrLike>(
+    fd: &OwnedFd,
+    buffer: &mut [u8],
+) -> nix::Result<(usize, Option<S>)> {
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<S>(fd.as_raw_fd(), &mut slices, None, MsgFlags::MSG_DONTWAIT)?;
     Ok((message.bytes, message.address))

@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claude_bottle_protocol::helper::{Mount, Process, REAL};
 use claude_bottle_protocol::prober::{Batch, Fuse};
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::gateway::{self, Gateway};
-use super::helper::{Helper, HelperError, complaint};
+use super::helper::{Helper, HelperError, Started, complaint};
 use super::real::{RealLoopback, Share};
 use super::world::{self, World, net};
 use super::{Arena, LaunchError, NAME};
@@ -152,6 +153,24 @@ impl NamespaceArena {
     }
 }
 
+impl NamespaceLab {
+    /// Has `prober`, which was started at `place`, make `batch`.
+    async fn converse(
+        &self,
+        place: &str,
+        batch: &Batch,
+        prober: Result<Started, HelperError>,
+    ) -> Result<Answers, LabError> {
+        let failed = |source| LabError::Control { place: place.to_owned(), source };
+        let fuse = Fuse::Namespaces(self.inodes.get(place).copied().into_iter().collect());
+        let batch = Batch { fuse, ..batch.clone() };
+        let (output, mut input) =
+            prober.map_err(io::Error::other).map_err(failed)?.stdio.into_split();
+        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
+        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
+    }
+}
+
 /// In a bottle under test the witness stands in for the daemons, so the init has none to start.
 pub(super) fn bundle_environment() -> BTreeMap<String, String> {
     BTreeMap::from([("BOTTLE_DAEMONS".to_owned(), String::new())])
@@ -216,14 +235,16 @@ impl Fixture for NamespaceLab {
     }
 
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
-        let failed = |source| LabError::Control { place: place.to_owned(), source };
-        let fuse = Fuse::Namespaces(self.inodes.get(place).copied().into_iter().collect());
-        let batch = Batch { fuse, ..batch.clone() };
         let prober = self.helper.start(Process::Prober { net: place.into() }).await;
-        let prober = prober.map_err(io::Error::other).map_err(failed)?;
-        let (output, mut input) = prober.stdio.into_split();
-        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
-        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
+        self.converse(place, batch, prober).await
+    }
+
+    /// All are started before the first gets its batch, which would keep the processors from the other ones' start.
+    async fn controls(&self, rounds: &[(String, Batch)]) -> Vec<Result<Answers, LabError>> {
+        let places = rounds.iter().map(|(place, _)| Process::Prober { net: place.clone() });
+        let probers = self.helper.start_all(places).await;
+        let rounds = rounds.iter().zip(probers);
+        join_all(rounds.map(|((place, batch), prober)| self.converse(place, batch, prober))).await
     }
 
     async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {

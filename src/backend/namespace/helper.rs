@@ -142,6 +142,26 @@ impl Helper {
         Ok(started)
     }
 
+    /// Starts several processes, without waiting for one before the next is asked for.
+    pub(in crate::backend) async fn start_all(
+        &self,
+        processes: impl Iterator<Item = Process>,
+    ) -> Vec<Result<Started, HelperError>> {
+        let mut talk = self.talk().await;
+        let mut asked = Vec::new();
+        for process in processes {
+            asked.push(talk.start(process).await);
+        }
+        let mut started = Vec::new();
+        for one in asked {
+            started.push(match one {
+                Ok(one) => talk.started().await.map(|()| one),
+                Err(error) => Err(error),
+            });
+        }
+        started
+    }
+
     /// Reads a net namespace's state.
     pub(in crate::backend) async fn observe(
         &self,
