@@ -19,6 +19,9 @@ pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
 /// How long all ports of an address may take. Refused ones take about a second.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// How long an attempt holds that the outside has to see to: it is released as soon as that is done.
+const HOLD: Duration = Duration::from_secs(5);
+
 /// Why something is not tried that may be reached.
 const ALLOWED: &str = "it may be reached there, as --allow says";
 
@@ -215,7 +218,11 @@ pub fn controls<'a>(
 }
 
 pub(crate) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
-    let patience = if matches!(action, Action::Sweep(_)) { SWEEP } else { DENY_WINDOW };
+    let patience = match action {
+        Action::Sweep(_) => SWEEP,
+        Action::Listen | Action::Unshare | Action::ForeignSockets => HOLD,
+        _ => DENY_WINDOW,
+    };
     let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     Attempt { id, nonce, patience_ms, action }
 }

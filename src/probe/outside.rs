@@ -43,6 +43,11 @@ impl Look {
             Self::BundleListeners => View::Bundle,
         }
     }
+
+    /// Whether the attempt holds until it has been seen to.
+    pub(super) fn holds(self) -> bool {
+        matches!(self, Self::Strays | Self::HostListeners | Self::Inbound | Self::Sockets)
+    }
 }
 
 /// Networks at one moment.

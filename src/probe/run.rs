@@ -288,7 +288,8 @@ async fn run_prober(
         // A prober that does not read shows as one that does not answer.
         let _ = stdin.write(&batch_line(batch)).await;
     }
-    let mut waited_for: BTreeSet<u32> = looks.keys().copied().collect();
+    let holds = looks.iter().filter(|(_, look)| look.holds());
+    let mut waited_for: BTreeSet<u32> = holds.map(|(id, _)| *id).collect();
     let (tell, mut told) = mpsc::unbounded_channel();
     let (total, mut done) = (batch.attempts.len(), 0);
     let mut lines = running.lines();
