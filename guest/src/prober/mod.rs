@@ -50,9 +50,9 @@ const LONGEST_BATCH: u64 = 16 * 1024 * 1024;
 /// How many attempts run at the same time; further ones wait for one to end.
 const AT_ONCE: usize = 384;
 /// With how many threads the prober begins.
-const AT_FIRST: usize = 8;
+const AT_FIRST: usize = 4;
 /// After which time without any result it takes more.
-const STANDSTILL: Duration = Duration::from_millis(1);
+const STANDSTILL: Duration = Duration::from_millis(2);
 /// A thread's stack in bytes.
 const STACK: usize = 64 * 1024;
 /// How much longer than its patience an attempt may block before it is given up.

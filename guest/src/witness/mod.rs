@@ -46,6 +46,8 @@ struct Witness {
     /// Connections that the witness itself turned away, per listener.
     turned_away: BTreeMap<u32, u64>,
     resolver: Resolver,
+    /// Where a datagram is read to.
+    buffer: Vec<u8>,
     /// How often each nonce came to a datagram listener.
     heard: BTreeMap<(u32, Nonce), u32>,
     /// Flushed once per turn: each line of its own would wake the launcher.
@@ -61,6 +63,7 @@ pub(crate) fn serve(sockets: Vec<(u32, Socket)>) -> ExitCode {
         next_connection: 0,
         turned_away: BTreeMap::new(),
         resolver: Resolver::default(),
+        buffer: vec![0; DATAGRAM],
         heard: BTreeMap::new(),
         out: BufWriter::new(io::stdout()),
     };
@@ -220,7 +223,7 @@ impl Witness {
     }
 
     fn datagrams(&mut self, listener: u32, service: Service, socket: &UdpSocket) -> io::Result<()> {
-        let mut buffer = vec![0; DATAGRAM];
+        let mut buffer = std::mem::take(&mut self.buffer);
         // An error reported here belongs to an answer that came back as unreachable; the next read goes on.
         while let Ok(received) = connection::receive_datagram(socket, &mut buffer) {
             let payload = &buffer[..received.length];
@@ -245,6 +248,7 @@ impl Witness {
                 received.answer(socket, &answer);
             }
         }
+        self.buffer = buffer;
         Ok(())
     }
 
