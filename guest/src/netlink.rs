@@ -224,6 +224,18 @@ pub(crate) fn route(index: u32, wanted: &Route) -> Request {
     }
 }
 
+/// Adds a route by which an address cannot be reached. It has no interface, so that none must be up.
+pub(crate) fn unreachable(destination: IpAddr) -> Request {
+    let mut message = destined(destination, if destination.is_ipv4() { 32 } else { 128 });
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unreachable;
+    Request {
+        what: format!("add a route by which {destination} is unreachable"),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+        message: RouteNetlinkMessage::NewRoute(message),
+    }
+}
+
 /// Removes a route, whoever added it.
 pub(crate) fn no_route(index: u32, unwanted: &Route) -> Request {
     let Route { destination, prefix, interface, .. } = unwanted;
@@ -240,17 +252,22 @@ pub(crate) fn no_route(index: u32, unwanted: &Route) -> Request {
 /// What tells a route from another one.
 fn route_message(index: u32, route: &Route) -> RouteMessage {
     let Route { destination, prefix, via, .. } = route;
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(*destination);
-    message.header.destination_prefix_length = *prefix;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    if *prefix > 0 {
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(*destination)));
-    }
+    let mut message = destined(*destination, *prefix);
     if let Some(via) = via {
         message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(*via)));
     }
     message.attributes.push(RouteAttribute::Oif(index));
+    message
+}
+
+fn destined(destination: IpAddr, prefix: u8) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(destination);
+    message.header.destination_prefix_length = prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    if prefix > 0 {
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
+    }
     message
 }
 

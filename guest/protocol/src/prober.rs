@@ -230,7 +230,7 @@ pub struct SocketFile {
 pub enum Change {
     /// Add 192.0.2.77/32 to `lo`.
     Address,
-    /// Add a route to 198.51.100.77/32 by way of `lo`.
+    /// Add a route by which 198.51.100.77 is unreachable.
     Route,
     /// Make a veth pair.
     Link,

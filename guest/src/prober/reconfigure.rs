@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use claude_bottle_protocol::helper::{Address, Route};
+use claude_bottle_protocol::helper::Address;
 use claude_bottle_protocol::prober::{Change, How, Word};
 use nix::errno::Errno;
 
@@ -24,16 +24,12 @@ pub(super) fn attempt(change: Change) -> Word {
 
 fn make(change: Change) -> Result<(), Failure> {
     let documentation = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
-    let interface = "lo".to_owned();
     let request = match change {
         Change::Address => {
-            let address = documentation(192, 0, 2, 77);
+            let (interface, address) = ("lo".to_owned(), documentation(192, 0, 2, 77));
             netlink::address(LOOPBACK, &Address { interface, address, prefix: 32 })
         }
-        Change::Route => {
-            let destination = documentation(198, 51, 100, 77);
-            netlink::route(LOOPBACK, &Route { destination, prefix: 32, via: None, interface })
-        }
+        Change::Route => netlink::unreachable(documentation(198, 51, 100, 77)),
         Change::Link => netlink::veth_here("cbprobe0", "cbprobe1"),
         Change::Firewall => return nftables::make_table("cbprobe"),
     };
