@@ -16,7 +16,7 @@ use super::outside::{Held, Holding, Look, Outside, Scene};
 use super::verdict::{Said, Verdict};
 use super::{exec, judge};
 use crate::backend::{Arena, Backend, LaunchError};
-use crate::bottle::{BottleError, Command, Running};
+use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::breach::Breach;
 use crate::lab::{Answers, Fixture, Heard, Listening, View, batch_line, converse};
 use crate::report::text::Untrusted;
@@ -106,13 +106,6 @@ struct Watching<'a> {
     quiet: oneshot::Receiver<()>,
 }
 
-/// What the prober in the bottle and the commands of their own said.
-struct Batch {
-    answers: Answers,
-    execs: BTreeMap<u32, Verdict>,
-    held: BTreeMap<u32, Held>,
-}
-
 async fn probe(
     arena: &dyn Arena,
     backend: &str,
@@ -133,8 +126,12 @@ async fn probe(
         attempt.patience_ms *= lab.slowness();
     }
     let looks = attempt::looks(&planned);
-    let (before, started) =
-        tokio::join!(Scene::look(lab, looks.values().copied()), start_prober(arena, &batch));
+    // An attempt may change the bottle's own net, and no backend runs a command in one that has changed.
+    let (before, started, execs) = tokio::join!(
+        Scene::look(lab, looks.values().copied()),
+        start_prober(arena, &batch),
+        run_commands(arena.bottle(), &planned),
+    );
     let (over, quiet) = oneshot::channel();
     let outside = Watching { looks: &looks, before: &before, quiet };
     let leading = async {
@@ -143,11 +140,11 @@ async fn probe(
         let _ = over.send(());
         round
     };
-    let (leading, batch) =
-        tokio::join!(leading, make(arena, started, &batch, &planned, outside, watch));
-    let not_held = looks.iter().filter(|(id, _)| !batch.held.contains_key(id));
+    let (leading, (answers, held)) =
+        tokio::join!(leading, make(arena, started, &batch, outside, watch));
+    let not_held = looks.iter().filter(|(id, _)| !held.contains_key(id));
     let after = Scene::look(lab, not_held.map(|(_, look)| *look)).await;
-    if must_wait(&planned, &batch.answers, lab).await {
+    if must_wait(&planned, &answers, lab).await {
         tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
     }
     cost.attempts = begun.elapsed();
@@ -166,16 +163,11 @@ async fn probe(
         leading,
         trailing,
         life: life.map(|(attempt, listening)| (attempt.nonce, listening.id)),
-        answers: batch.answers,
-        outside: Outside {
-            before,
-            after,
-            planned: attempt::planned_ports(lab.sites()),
-            held: batch.held,
-        },
+        answers,
+        outside: Outside { before, after, planned: attempt::planned_ports(lab.sites()), held },
         names: evidence::names(lab.sites()),
     };
-    let outcomes = judge_all(probes, backend, &planned, &evidences, &batch.execs, &lab.gone());
+    let outcomes = judge_all(probes, backend, &planned, &evidences, &execs, &lab.gone());
     cost.judge = begun.elapsed();
     outcomes
 }
@@ -234,37 +226,36 @@ async fn start_prober(
     Some(bottle.start(command).await.map(|running| Begun { running, killed }))
 }
 
-/// Makes every attempt in the bottle: one exec for the prober, and one for each command of its own.
+/// Makes the attempts that are a command of their own.
+async fn run_commands(bottle: &dyn Bottle, planned: &[Planned]) -> BTreeMap<u32, Verdict> {
+    let commands = planned.iter().filter(|one| matches!(one.means, Means::Exec));
+    let ran = join_all(commands.map(|one| async { (one.id, exec::attempt(bottle).await) }));
+    ran.await.into_iter().collect()
+}
+
+/// Makes every other attempt in the bottle, by one prober.
 async fn make(
     arena: &dyn Arena,
     started: Option<Result<Begun, BottleError>>,
     batch: &claude_bottle_protocol::prober::Batch,
-    planned: &[Planned],
     outside: Watching<'_>,
     watch: &dyn Watch,
-) -> Batch {
-    let prober = async {
-        let begun = match started {
-            Some(Ok(begun)) => begun,
-            Some(Err(error)) => return (Answers::none(error.to_string()), BTreeMap::new()),
-            None => {
-                let answers = Answers { greeted: true, finished: true, ..Answers::default() };
-                return (answers, BTreeMap::new());
-            }
-        };
-        let run = run_prober(arena, begun, batch, outside, watch);
-        let patience = batch.attempts.iter().map(patience).max().unwrap_or_default();
-        let grace = BATCH_GRACE * arena.lab().slowness();
-        match tokio::time::timeout(patience + grace, run).await {
-            Ok(told) => told,
-            Err(_) => (Answers::none("it did not finish in time"), BTreeMap::new()),
+) -> (Answers, BTreeMap<u32, Held>) {
+    let begun = match started {
+        Some(Ok(begun)) => begun,
+        Some(Err(error)) => return (Answers::none(error.to_string()), BTreeMap::new()),
+        None => {
+            let answers = Answers { greeted: true, finished: true, ..Answers::default() };
+            return (answers, BTreeMap::new());
         }
     };
-    let bottle = arena.bottle();
-    let execs = planned.iter().filter(|one| matches!(one.means, Means::Exec));
-    let execs = join_all(execs.map(|one| async { (one.id, exec::attempt(bottle).await) }));
-    let ((answers, held), execs) = tokio::join!(prober, execs);
-    Batch { answers, execs: execs.into_iter().collect(), held }
+    let run = run_prober(arena, begun, batch, outside, watch);
+    let patience = batch.attempts.iter().map(patience).max().unwrap_or_default();
+    let grace = BATCH_GRACE * arena.lab().slowness();
+    match tokio::time::timeout(patience + grace, run).await {
+        Ok(told) => told,
+        Err(_) => (Answers::none("it did not finish in time"), BTreeMap::new()),
+    }
 }
 
 /// Runs the prober. Where an attempt holds, the outside acts; once every such attempt has been seen to, or has ended,
