@@ -102,10 +102,13 @@ pub trait Backend: Send + Sync {
     /// Whatever was made before a failure is undone.
     async fn start(&self, plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
         let _ = plan;
-        let source = "it makes bottles under test alone".into();
-        Err(LaunchError { backend: self.name(), step: "nothing was tried".into(), source })
+        let failed = LaunchError::at(self.name(), "nothing was tried");
+        Err(failed("it makes bottles under test alone"))
     }
 }
+
+/// What is behind an error, of whatever kind.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A bottle could not be launched.
 #[derive(Debug, Error)]
@@ -116,7 +119,18 @@ pub struct LaunchError {
     /// The step that failed.
     pub step: String,
     /// Why.
-    pub source: Box<dyn std::error::Error + Send + Sync>,
+    pub source: Cause,
+}
+
+impl LaunchError {
+    /// What turns the cause into the error of a step on a backend.
+    pub fn at<E: Into<Cause>>(
+        backend: &'static str,
+        step: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let step = step.into();
+        move |source| Self { backend, step, source: source.into() }
+    }
 }
 
 /// The backend with this name on this machine, if this build has it.

@@ -27,7 +27,6 @@ pub use self::breaches::breaches;
 pub use self::canaries::canaries;
 pub use self::probes::probes;
 use crate::backend::lacking;
-use crate::breach::Breach;
 use crate::host::{Host, Requirement};
 use crate::probe::catalogue::Catalogue;
 use crate::probe::definition::Probe;
@@ -52,12 +51,9 @@ fn under_nextest() -> bool {
 
 /// The probes of the folder in `CLAUDE_BOTTLE_PROBES`, of the package's own `probes/`, or those built in.
 fn catalogue() -> Result<Catalogue, ExitCode> {
-    let breaches = Breach::names();
-    let requirements = Requirement::words();
-    let known = Known::from(breaches.as_slice()).with_requirements(&requirements);
     let found = match folder(PROBES, "probes") {
-        Some(folder) => Catalogue::discover(&folder, known),
-        None => Catalogue::embedded(known),
+        Some(folder) => Catalogue::discover(&folder, Known::all()),
+        None => Catalogue::embedded(Known::all()),
     };
     found.map_err(|errors| {
         eprintln!("{errors}");

@@ -14,6 +14,8 @@
 //! );
 //! ```
 
+#[cfg(target_os = "linux")]
+mod addresses;
 mod detect;
 mod docker;
 mod doctor;
@@ -22,6 +24,8 @@ mod requirement;
 mod requirements;
 mod user_namespaces;
 
+#[cfg(target_os = "linux")]
+pub(crate) use addresses::interface_addresses;
 #[cfg(target_os = "linux")]
 pub(crate) use detect::has_vsock_loopback;
 pub use detect::{Calls, Detect};

@@ -23,7 +23,7 @@ use claude_bottle::backend::docker::{
 use claude_bottle::backend::{self, Arena, Backend, LaunchError};
 use claude_bottle::bottle::{Bottle as _, Command, End};
 use claude_bottle::breach::Breach;
-use claude_bottle::host::{Endpoint, Requirement};
+use claude_bottle::host::Endpoint;
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::definition::Probe;
 use claude_bottle::probe::outcome::RunOutcome;
@@ -377,9 +377,7 @@ fn why_inconclusive(outcome: &RunOutcome) -> &str {
 }
 
 fn probes() -> Vec<Probe> {
-    let (breaches, requirements) = (Breach::names(), Requirement::words());
-    let known = Known::from(breaches.as_slice()).with_requirements(&requirements);
-    Catalogue::embedded(known).unwrap().probes().to_vec()
+    Catalogue::embedded(Known::all()).unwrap().probes().to_vec()
 }
 
 #[tokio::main]

@@ -1,36 +1,26 @@
 //! A bottle under test on a private engine, and the lab around it.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{EndpointIpamConfig, EndpointSettings, NetworkConnectRequest};
-use claude_bottle_protocol::helper::Process;
 use claude_bottle_protocol::prober::{Batch, Fuse};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::plan::Step;
 use super::private::PrivateEngine;
 use super::spec::Joined;
 use super::under_test::{SHARED, UnderTest};
-use super::{DockerBottle, Engine, Launched, NAME, drawn, launch, made_of};
+use super::{DockerBottle, Engine, Launched, drawn, failed, launch, made_of};
 use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
 use crate::backend::{Arena, LaunchError};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
 use crate::host::Endpoint;
-use crate::lab::{
-    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Wiring, Witness,
-    batch_line, converse,
-};
+use crate::lab::{Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness};
 use crate::teardown::TeardownError;
-
-/// How long the resolver on the host may take to listen.
-const LISTENS: Duration = Duration::from_secs(10);
 
 /// A bottle under test on a private engine.
 pub(super) struct DockerArena {
@@ -51,13 +41,6 @@ struct DockerLab {
     inodes: BTreeMap<String, u64>,
 }
 
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-    step: &str,
-) -> impl FnOnce(E) -> LaunchError {
-    let step = step.to_owned();
-    move |source| LaunchError { backend: NAME, step, source: source.into() }
-}
-
 impl DockerArena {
     pub(super) async fn launch(
         breach: Option<Breach>,
@@ -66,12 +49,8 @@ impl DockerArena {
         let world = Elsewhere::new();
         let engine = PrivateEngine::start(&world.surroundings(), Elsewhere::host()).await;
         let engine = Arc::new(engine.map_err(failed("the private engine does not start"))?);
-        let resolver = engine.helper().start(Process::Forwarder(Elsewhere::resolver())).await;
-        let mut resolver = resolver.map_err(failed("the host's resolver does not start"))?.stdio;
-        let mut listens = [0];
-        let listening = tokio::time::timeout(LISTENS, resolver.read_exact(&mut listens)).await;
-        let listening = listening.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        listening.map_err(failed("the host's resolver does not listen"))?;
+        let resolver = engine.helper().forwarder(Elsewhere::resolver()).await;
+        let resolver = resolver.map_err(failed("the host's resolver does not start"))?;
         let endpoint = Endpoint::Unix(engine.socket());
         let client = Engine::connect(&endpoint, engine.inside(Path::new("/proc"))).await;
         let client = client.map_err(failed("the private engine is not reached"))?;
@@ -200,8 +179,8 @@ impl DockerLab {
         Elsewhere::named(place, &self.name)
     }
 
-    fn fuse_at(&self, place: &str) -> Fuse {
-        Fuse::Namespaces(self.inodes.get(&self.net(place)).copied().into_iter().collect())
+    fn inode(&self, net: &str) -> Option<u64> {
+        self.inodes.get(net).copied()
     }
 }
 
@@ -216,18 +195,12 @@ impl Fixture for DockerLab {
     }
 
     fn fuse(&self) -> Fuse {
-        self.fuse_at("bottle")
+        Fuse::Namespaces(self.inode(&self.net("bottle")).into_iter().collect())
     }
 
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
-        let failed = |source| LabError::Control { place: place.to_owned(), source };
-        let batch = Batch { fuse: self.fuse_at(place), ..batch.clone() };
-        let prober = Process::Prober { net: self.net(place) };
-        let prober = self.engine.helper().start(prober).await;
-        let prober = prober.map_err(io::Error::other).map_err(failed)?;
-        let (output, mut input) = prober.stdio.into_split();
-        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
-        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
+        let net = self.net(place);
+        self.engine.helper().control(place, &net, self.inode(&net), batch).await
     }
 
     async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
@@ -236,9 +209,7 @@ impl Fixture for DockerLab {
             View::Host => "host",
             View::Bundle => "bundle",
         };
-        let files = self.engine.helper().observe(&self.net(place)).await;
-        let files = files.map_err(io::Error::other).map_err(LabError::Observe)?;
-        Ok(Some(Observation::parse(&files)))
+        self.engine.helper().look(&self.net(place)).await.map(Some)
     }
 
     fn inbound(&self) -> Option<Inbound> {

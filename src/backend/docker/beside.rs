@@ -34,7 +34,7 @@ pub async fn launch(
     let image = Image::of_toolbox()?;
     image.ensure(engine).await?;
     let facts = engine.facts().await?;
-    let (network, plan) = claim(engine, spec, image.tag(), facts).await?;
+    let (network, plan) = Box::pin(claim(engine, spec, image.tag(), facts)).await?;
     let owned = (engine.clone(), network.clone());
     teardown.push(format!("the network {network}"), move || async move {
         owned.0.remove_network(&owned.1).await

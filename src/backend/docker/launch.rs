@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerUpdateBody, NetworkConnectRequest};
+use bollard::models::{
+    ContainerCreateBody, ContainerUpdateBody, NetworkConnectRequest, NetworkCreateRequest,
+};
 use bollard::query_parameters::CreateContainerOptionsBuilder;
+use ipnet::Ipv4Net;
 
 use super::attached::Attached;
 use super::bottle::DockerBottle;
@@ -146,18 +149,10 @@ impl Making<'_> {
         }
         let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag(), facts.clone()));
         let (network, mut plan) = planned?;
-        self.undo(
-            "the network",
-            &network,
-            |engine, id| async move { engine.remove_network(&id).await },
-        );
+        self.undo_network(&network);
         (self.done)(Step::Network);
         if let Some(out) = claim_way_out(engine, spec, &mut plan, facts).await? {
-            self.undo(
-                "the network",
-                &out,
-                |engine, id| async move { engine.remove_network(&id).await },
-            );
+            self.undo_network(&out);
             (self.done)(Step::WayOut);
         }
         built?;
@@ -242,6 +237,10 @@ impl Making<'_> {
         self.teardown.push_beside(format!("{what} {id}"), move || undo(engine, owned));
     }
 
+    fn undo_network(&mut self, id: &str) {
+        self.undo("the network", id, |engine, id| async move { engine.remove_network(&id).await });
+    }
+
     fn created(
         &mut self,
         step: Step,
@@ -314,7 +313,7 @@ pub(super) async fn greet(attached: Attached) -> Result<Session, DockerError> {
     Session::open_or_told(output, input, HANDSHAKE, said).await.map_err(DockerError::Session)
 }
 
-/// Plans a bottle and makes its network, on another subnet if somebody else was quicker.
+/// Plans a bottle and makes its network.
 pub(super) async fn claim(
     engine: &Engine,
     spec: &Spec,
@@ -322,47 +321,55 @@ pub(super) async fn claim(
     mut facts: Facts,
 ) -> Result<(String, Plan), DockerError> {
     let owner = Owner::this().map_err(DockerError::Owner)?.to_string();
-    let mut tries = 0;
-    loop {
-        let first = rand::random::<u32>() as usize;
-        let plan = Plan::new(spec, &facts, toolbox, &owner, first)?;
-        match engine.docker.create_network(plan.network.clone()).await {
-            Ok(made) => return Ok((made.id, plan)),
-            Err(error) if overlaps(&error) && tries < TRIES => {
-                tries += 1;
-                facts.taken.push(plan.subnet);
-            }
-            Err(error) => {
-                return Err(call(format!("create the network {}", spec.name))(error));
-            }
-        }
-    }
+    let plan = |lost| {
+        facts.taken.extend(lost);
+        Plan::new(spec, &facts, toolbox, &owner, rand::random::<u32>() as usize)
+    };
+    make_network(engine, plan, |plan| (plan.network.clone(), plan.subnet)).await
 }
 
-/// Makes the network that leads out, if one is planned, on another subnet if somebody else was quicker; its id.
+/// Makes the network that leads out, if one is planned; its id.
 async fn claim_way_out(
     engine: &Engine,
     spec: &Spec,
     plan: &mut Plan,
     facts: Facts,
 ) -> Result<Option<String>, DockerError> {
+    let Some(first) = plan.way_out.take() else { return Ok(None) };
+    let labels = first.network.labels.clone().unwrap_or_default();
     let mut taken = [facts.taken, vec![plan.subnet]].concat();
-    let mut tries = 0;
-    while let Some(out) = &plan.way_out {
-        match engine.docker.create_network(out.network.clone()).await {
-            Ok(made) => return Ok(Some(made.id)),
+    let planned = |lost| match lost {
+        None => Ok(first.clone()),
+        Some(lost) => {
+            taken.push(lost);
+            WayOut::plan(spec, &labels, &taken, 0).map(Box::new)
+        }
+    };
+    let made = make_network(engine, planned, |out| (out.network.clone(), out.subnet)).await;
+    let (id, out) = made?;
+    plan.way_out = Some(out);
+    Ok(Some(id))
+}
+
+/// Makes a network as `plan` has it, which is told the subnet that somebody else took first, if so; the network's id, and the plan.
+async fn make_network<P>(
+    engine: &Engine,
+    mut plan: impl FnMut(Option<Ipv4Net>) -> Result<P, DockerError>,
+    network: impl Fn(&P) -> (NetworkCreateRequest, Ipv4Net),
+) -> Result<(String, P), DockerError> {
+    let (mut lost, mut tries) = (None, 0);
+    loop {
+        let planned = plan(lost)?;
+        let (request, subnet) = network(&planned);
+        let name = request.name.clone();
+        match engine.docker.create_network(request).await {
+            Ok(made) => return Ok((made.id, planned)),
             Err(error) if overlaps(&error) && tries < TRIES => {
-                tries += 1;
-                taken.push(out.subnet);
-                let labels = out.network.labels.clone().unwrap_or_default();
-                plan.way_out = Some(Box::new(WayOut::plan(spec, &labels, &taken, 0)?));
+                (lost, tries) = (Some(subnet), tries + 1);
             }
-            Err(error) => {
-                return Err(call(format!("create the network {}", out.network.name))(error));
-            }
+            Err(error) => return Err(call(format!("create the network {name}"))(error)),
         }
     }
-    Ok(None)
 }
 
 /// Puts a container on a further network.

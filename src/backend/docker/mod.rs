@@ -55,7 +55,7 @@ use self::made_of::made_of;
 use self::plan::Step;
 pub use self::spec::Spec;
 use self::system::SystemArena;
-use crate::backend::{Arena, Backend, LaunchError, Told};
+use crate::backend::{Arena, Backend, Cause, LaunchError, Told};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
 use crate::expected::Table;
@@ -65,6 +65,11 @@ use crate::probe::definition::Probe;
 
 /// The backend's name.
 const NAME: &str = "docker";
+
+/// What turns the cause into the error of a step of a launch.
+fn failed<E: Into<Cause>>(step: &str) -> impl FnOnce(E) -> LaunchError {
+    LaunchError::at(NAME, step)
+}
 
 /// Bottles on Docker: under test on a private engine of their own, or on the machine's.
 #[derive(Clone)]
@@ -165,22 +170,14 @@ impl Backend for Docker {
     }
 
     async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
-        let failed = |step: &str, source: Box<dyn std::error::Error + Send + Sync>| LaunchError {
-            backend: NAME,
-            step: step.to_owned(),
-            source,
-        };
-        let kind =
-            self.kind().map_err(|lack| failed("no engine is meant", lack.to_string().into()))?;
+        let kind = self.kind().map_err(|lack| failed("no engine is meant")(lack.to_string()))?;
         match kind {
             EngineKind::Private => {
                 Ok(Box::new(Box::pin(DockerArena::launch(breach, &self.telling())).await?))
             }
             EngineKind::System => {
                 let engine = Engine::of_host(&self.host).await;
-                let engine = engine.map_err(|error| {
-                    failed("this machine's engine is not reached", error.into())
-                })?;
+                let engine = engine.map_err(failed("this machine's engine is not reached"))?;
                 Ok(Box::new(Box::pin(SystemArena::launch(&engine, breach, &self.telling())).await?))
             }
         }

@@ -2,7 +2,7 @@
 
 use super::spec::{Limits, Mount, Spec};
 use super::way_out::DAEMON;
-use super::{Engine, NAME, launch};
+use super::{Engine, NAME, failed, launch};
 use crate::backend::LaunchError;
 use crate::bottle::Bottle;
 use crate::bundle::gateway as proxy;
@@ -129,17 +129,11 @@ pub(super) async fn start(
     plan: &Plan,
     done: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<Box<dyn Bottle>, LaunchError> {
-    let failed = |step: &str, source: Box<dyn std::error::Error + Send + Sync>| LaunchError {
-        backend: NAME,
-        step: step.to_owned(),
-        source,
-    };
     let spec = spec(plan, &format!("{:08x}", rand::random::<u32>()));
-    let spec = spec.map_err(|why| failed("the plan cannot be carried out", why.into()))?;
+    let spec = spec.map_err(failed("the plan cannot be carried out"))?;
     let engine = Engine::of_host(host).await;
-    let engine =
-        engine.map_err(|error| failed("this machine's engine is not reached", error.into()))?;
+    let engine = engine.map_err(failed("this machine's engine is not reached"))?;
     let launched = Box::pin(launch(&engine, &spec, done)).await;
-    let launched = launched.map_err(|error| failed("the bottle does not start", error.into()))?;
+    let launched = launched.map_err(failed("the bottle does not start"))?;
     Ok(Box::new(launched.bottle))
 }

@@ -13,7 +13,7 @@ use super::command::{FILE, SandboxCommand};
 use super::place::{in_sight, place, temporary};
 use super::sandbox::Sandbox;
 use super::witness::{self, Posted};
-use super::{Arena, LaunchError, NAME};
+use super::{Arena, LaunchError, failed};
 use crate::bottle::Bottle;
 use crate::lab::{Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness};
 use crate::teardown::TeardownError;
@@ -41,25 +41,16 @@ impl ExternalArena {
         patience: Duration,
         allowed: &[Allowed],
     ) -> Result<Self, LaunchError> {
-        let failed = |step: &str, source: Box<dyn std::error::Error + Send + Sync>| LaunchError {
-            backend: NAME,
-            step: step.to_owned(),
-            source,
-        };
-        let bytes =
-            toolbox::bytes().map_err(|error| failed("there is no toolbox", error.into()))?;
-        let folder = place(&bytes, temporary())
-            .map_err(|error| failed("the toolbox cannot be put on disk", error.into()))?;
+        let bytes = toolbox::bytes().map_err(failed("there is no toolbox"))?;
+        let folder = place(&bytes, temporary());
+        let folder = folder.map_err(failed("the toolbox cannot be put on disk"))?;
         let toolbox = folder.path().join(FILE);
-        let sockets = in_sight(&std::env::temp_dir())
-            .map_err(|error| failed("there is no folder for a socket", error.into()))?;
-        let posted = witness::post(&toolbox, sockets.path(), allowed)
-            .await
-            .map_err(|error| failed("the witness does not listen", error.into()))?;
-        let sandbox =
-            Sandbox::open(command, folder.path(), &bytes, patience).await.map_err(|error| {
-                failed("the command brings no toolbox into a sandbox", error.into())
-            })?;
+        let sockets = in_sight(&std::env::temp_dir());
+        let sockets = sockets.map_err(failed("there is no folder for a socket"))?;
+        let posted = witness::post(&toolbox, sockets.path(), allowed).await;
+        let posted = posted.map_err(failed("the witness does not listen"))?;
+        let sandbox = Sandbox::open(command, folder.path(), &bytes, patience).await;
+        let sandbox = sandbox.map_err(failed("the command brings no toolbox into a sandbox"))?;
         Ok(Self { sandbox, lab: Here { posted, toolbox }, folder, sockets })
     }
 }

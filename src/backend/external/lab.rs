@@ -6,28 +6,26 @@
 //! nothing is dialled at all.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claude_bottle_protocol::helper::{Process, STRAYS};
+use claude_bottle_protocol::helper::STRAYS;
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use thiserror::Error;
-use tokio::io::AsyncWriteExt as _;
 
 use super::allowed::{AllowError, Allowed};
 use super::command::SandboxCommand;
 use super::place::{place, temporary};
 use super::sandbox::Sandbox;
-use super::{Arena, LaunchError, NAME};
+use super::{Arena, LaunchError, failed};
 use crate::backend::namespace::helper::{Built, Helper, HelperError};
 use crate::backend::namespace::real::{RealLoopback, Share};
 use crate::backend::namespace::world::foreign::Foreign;
 use crate::bottle::{Bottle, BottleError, Command};
 use crate::lab::{
-    Answers, Fixture, Inbound, LabError, Observation, Place, Role, Sites, StreamLines, View,
-    Wiring, Witness, batch_line, converse,
+    Answers, Fixture, Inbound, LabError, Observation, Place, Role, Sites, View, Wiring, Witness,
+    batch_line, converse,
 };
 use crate::probe::attempt::fresh_nonce;
 use crate::teardown::{Teardown, TeardownError};
@@ -77,13 +75,6 @@ enum Astray {
     /// The bottle could not be asked.
     #[error(transparent)]
     Bottle(#[from] BottleError),
-}
-
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-    step: &str,
-) -> impl FnOnce(E) -> LaunchError {
-    let step = step.to_owned();
-    move |source| LaunchError { backend: NAME, step, source: source.into() }
 }
 
 impl LabArena {
@@ -202,11 +193,7 @@ impl Arena for LabArena {
     }
 
     fn way_in(&self) -> String {
-        let inode = self.lab.inodes.get(&self.lab.net).copied().unwrap_or(0);
-        match self.lab.helper.process_in(inode) {
-            Some(pid) => format!("enter its network with: nsenter --user --net --target {pid}"),
-            None => "its processes cannot be seen from here".into(),
-        }
+        self.lab.helper.way_in(self.lab.inode(&self.lab.net))
     }
 
     async fn teardown(mut self: Box<Self>) -> Result<(), TeardownError> {
@@ -234,8 +221,8 @@ impl Around {
         self.wiring.places.insert(0, Place { name, role: Role::Bottle, addresses, sites });
     }
 
-    fn fuse_at(&self, place: &str) -> Fuse {
-        Fuse::Namespaces(self.inodes.get(place).copied().into_iter().collect())
+    fn inode(&self, net: &str) -> Option<u64> {
+        self.inodes.get(net).copied()
     }
 }
 
@@ -250,17 +237,11 @@ impl Fixture for Around {
     }
 
     fn fuse(&self) -> Fuse {
-        self.fuse_at(&self.net)
+        Fuse::Namespaces(self.inode(&self.net).into_iter().collect())
     }
 
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
-        let failed = |source| LabError::Control { place: place.to_owned(), source };
-        let batch = Batch { fuse: self.fuse_at(place), ..batch.clone() };
-        let prober = self.helper.start(Process::Prober { net: place.into() }).await;
-        let prober = prober.map_err(io::Error::other).map_err(failed)?;
-        let (output, mut input) = prober.stdio.into_split();
-        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
-        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
+        self.helper.control(place, place, self.inode(place), batch).await
     }
 
     async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
@@ -269,9 +250,7 @@ impl Fixture for Around {
             View::Host => Foreign::host(),
             View::Bundle => return Ok(None),
         };
-        let files = self.helper.observe(net).await;
-        let files = files.map_err(io::Error::other).map_err(LabError::Observe)?;
-        Ok(Some(Observation::parse(&files)))
+        self.helper.look(net).await.map(Some)
     }
 
     fn inbound(&self) -> Option<Inbound> {

@@ -20,12 +20,17 @@ pub use self::allowed::{AllowError, Allowed};
 use self::arena::ExternalArena;
 pub use self::command::{CommandError, SandboxCommand};
 use self::lab::LabArena;
-use super::{Arena, Backend, LaunchError};
+use super::{Arena, Backend, Cause, LaunchError};
 use crate::breach::Breach;
 use crate::probe::definition::Probe;
 
 /// The backend's name.
 pub const NAME: &str = "external";
+
+/// What turns the cause into the error of a step of a launch.
+fn failed<E: Into<Cause>>(step: &str) -> impl FnOnce(E) -> LaunchError {
+    LaunchError::at(NAME, step)
+}
 
 /// How long the toolbox may take to answer: a container may have to be made first.
 const PATIENCE: Duration = Duration::from_secs(60);

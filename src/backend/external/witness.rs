@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::allowed::{AllowError, Allowed};
+use crate::host::interface_addresses;
 use crate::lab::{
     Address, Answers, Listening, Place, Role, Sites, StreamLines, Wiring, Witness, batch_line,
     converse,
@@ -82,7 +83,7 @@ fn toolbox_role(toolbox: &Path, role: &str) -> io::Result<Child> {
 fn addresses() -> Vec<IpAddr> {
     let loopback = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::from);
     let mut all = loopback.to_vec();
-    for ip in on_interfaces() {
+    for ip in interface_addresses() {
         let stays = match ip {
             IpAddr::V4(v4) => !v4.is_link_local(),
             IpAddr::V6(v6) => !v6.is_unicast_link_local(),
@@ -94,18 +95,9 @@ fn addresses() -> Vec<IpAddr> {
     all
 }
 
-fn on_interfaces() -> impl Iterator<Item = IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    interfaces.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
-    })
-}
-
 /// The addresses of `sites` that this machine has no more.
 pub(super) fn gone(sites: &Sites) -> BTreeSet<IpAddr> {
-    let has: BTreeSet<_> = on_interfaces().collect();
+    let has: BTreeSet<_> = interface_addresses().collect();
     let had = sites.all().filter_map(|(.., one)| Some(one.address.inet()?.ip()));
     // All of 127.0.0.0/8 is there with one address of it.
     had.filter(|ip| !ip.is_loopback() && !has.contains(ip)).collect()

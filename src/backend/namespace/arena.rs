@@ -1,7 +1,6 @@
 //! A bottle of namespaces and the lab around it, launched and torn down.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,21 +8,18 @@ use async_trait::async_trait;
 use claude_bottle_protocol::helper::{Mount, Process, REAL};
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use futures_util::future::join_all;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use super::fixture::answers;
 use super::gateway::{self, Gateway};
-use super::helper::{Helper, HelperError, Started, complaint};
+use super::helper::{Helper, complaint};
 use super::real::{RealLoopback, Share};
 use super::world::{self, World, net};
-use super::{Arena, LaunchError, NAME};
+use super::{Arena, LaunchError, failed};
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::breach::Breach;
-use crate::lab::{
-    Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Wiring, Witness,
-    batch_line, converse,
-};
+use crate::lab::{Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness};
 use crate::teardown::{Teardown, TeardownError};
 
 /// How long a bottle's session may take to greet. It takes a few milliseconds.
@@ -68,16 +64,9 @@ impl NamespaceArena {
         // Beside what the breach mounts.
         world.bottle.mounts.extend_from_slice(mounts);
         let share = Share::take(world.bottle.net == REAL).await;
-        let real = RealLoopback::open().map_err(|source| LaunchError {
-            backend: NAME,
-            step: "the listeners on the real loopback cannot be opened".into(),
-            source: source.into(),
-        })?;
+        let real = RealLoopback::open();
+        let real = real.map_err(failed("the listeners on the real loopback cannot be opened"))?;
         let adopted = world.adopt(real);
-        let failed = |step: &str| {
-            let step = step.to_owned();
-            move |source: HelperError| LaunchError { backend: NAME, step, source: source.into() }
-        };
         let not_ready = "the namespace helper does not start";
         let helper = Helper::launch().await.map_err(failed(not_ready))?;
         let helper = Arc::new(helper);
@@ -114,26 +103,13 @@ impl NamespaceArena {
         drop(talk);
         let mut forwarders = Vec::new();
         for forwarder in &world.forwarders {
-            let started = helper.start(Process::Forwarder(forwarder.clone())).await;
-            let mut started = started.map_err(failed("the resolver does not start"))?;
-            let mut listens = [0];
-            if let Err(error) = started.stdio.read_exact(&mut listens).await {
-                let said = complaint(started.stderr).await;
-                let source: Box<dyn std::error::Error + Send + Sync> =
-                    if said.is_empty() { error.into() } else { said.into() };
-                let step = "the resolver does not listen".into();
-                return Err(LaunchError { backend: NAME, step, source });
-            }
-            forwarders.push(started.stdio);
+            let started = helper.forwarder(forwarder.clone()).await;
+            forwarders.push(started.map_err(failed("the resolver does not start"))?);
         }
         let (output, input) = started.stdio.into_split();
         let said = complaint(started.stderr);
         let session = Session::open_or_told(output, input, HANDSHAKE, said).await;
-        let session = session.map_err(|source| LaunchError {
-            backend: NAME,
-            step: "the bottle does not answer".into(),
-            source,
-        })?;
+        let session = session.map_err(failed("the bottle does not answer"))?;
         Ok(Self {
             bottle: NamespaceBottle { name, session, helper: Arc::clone(&helper), id: started.id },
             lab: NamespaceLab {
@@ -154,20 +130,8 @@ impl NamespaceArena {
 }
 
 impl NamespaceLab {
-    /// Has `prober`, which was started at `place`, make `batch`.
-    async fn converse(
-        &self,
-        place: &str,
-        batch: &Batch,
-        prober: Result<Started, HelperError>,
-    ) -> Result<Answers, LabError> {
-        let failed = |source| LabError::Control { place: place.to_owned(), source };
-        let fuse = Fuse::Namespaces(self.inodes.get(place).copied().into_iter().collect());
-        let batch = Batch { fuse, ..batch.clone() };
-        let (output, mut input) =
-            prober.map_err(io::Error::other).map_err(failed)?.stdio.into_split();
-        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
-        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
+    fn inode(&self, net: &str) -> Option<u64> {
+        self.inodes.get(net).copied()
     }
 }
 
@@ -187,11 +151,7 @@ impl Arena for NamespaceArena {
     }
 
     fn way_in(&self) -> String {
-        let inode = self.lab.inodes.get(&self.lab.bottle_net).copied().unwrap_or(0);
-        match self.lab.helper.process_in(inode) {
-            Some(pid) => format!("enter its network with: nsenter --user --net --target {pid}"),
-            None => "its processes cannot be seen from here".into(),
-        }
+        self.lab.helper.way_in(self.lab.inode(&self.lab.bottle_net))
     }
 
     async fn teardown(mut self: Box<Self>) -> Result<(), TeardownError> {
@@ -231,12 +191,11 @@ impl Fixture for NamespaceLab {
 
     fn fuse(&self) -> Fuse {
         // Without a net namespace of its own the bottle may dial loopback and nothing else.
-        Fuse::Namespaces(self.inodes.get(&self.bottle_net).copied().into_iter().collect())
+        Fuse::Namespaces(self.inode(&self.bottle_net).into_iter().collect())
     }
 
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
-        let prober = self.helper.start(Process::Prober { net: place.into() }).await;
-        self.converse(place, batch, prober).await
+        self.helper.control(place, place, self.inode(place), batch).await
     }
 
     /// All are started before the first gets its batch, which would keep the processors from the other ones' start.
@@ -244,7 +203,9 @@ impl Fixture for NamespaceLab {
         let places = rounds.iter().map(|(place, _)| Process::Prober { net: place.clone() });
         let probers = self.helper.start_all(places).await;
         let rounds = rounds.iter().zip(probers);
-        join_all(rounds.map(|((place, batch), prober)| self.converse(place, batch, prober))).await
+        let answers =
+            rounds.map(|((place, batch), prober)| answers(place, self.inode(place), batch, prober));
+        join_all(answers).await
     }
 
     async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
@@ -256,9 +217,7 @@ impl Fixture for NamespaceLab {
         if net == REAL {
             return Ok(None);
         }
-        let files = self.helper.observe(net).await;
-        let files = files.map_err(io::Error::other).map_err(LabError::Observe)?;
-        Ok(Some(Observation::parse(&files)))
+        self.helper.look(net).await.map(Some)
     }
 
     fn inbound(&self) -> Option<Inbound> {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::helper::{HelperError, Started, Talk, complaint};
 use super::launcher::{self, StartError};
-use super::{LaunchError, NAME};
+use super::{LaunchError, failed};
 use crate::bundle::gateway::Refusals;
 
 /// How long it may take until it listens. It takes a few milliseconds.
@@ -62,13 +62,10 @@ pub(super) async fn listening(
     asked: Result<Asked, GatewayError>,
     talk: &mut Talk<'_>,
 ) -> Result<Gateway, LaunchError> {
-    let failed = |source: GatewayError| {
-        let step = "the gateway does not start".into();
-        LaunchError { backend: NAME, step, source: source.into() }
-    };
-    let asked = asked.map_err(failed)?;
-    talk.started().await.map_err(|error| failed(error.into()))?;
-    asked.listening().await.map_err(failed)
+    let step = "the gateway does not start";
+    let asked = asked.map_err(failed(step))?;
+    talk.started().await.map_err(failed(step))?;
+    asked.listening().await.map_err(failed(step))
 }
 
 /// Not in the message, which has a longest length.

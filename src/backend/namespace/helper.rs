@@ -44,6 +44,14 @@ pub(in crate::backend) enum HelperError {
         #[source]
         source: Option<io::Error>,
     },
+    /// A resolver that it has started does not listen.
+    #[error("the resolver does not listen{}", if .said.is_empty() { String::new() } else { format!(": {said}") })]
+    Deaf {
+        /// What it says instead.
+        said: String,
+        /// Why.
+        source: io::Error,
+    },
     /// It is gone.
     #[error("the namespace helper died")]
     Died,

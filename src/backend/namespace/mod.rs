@@ -1,6 +1,7 @@
 //! The embedded backend: a bottle made of Linux namespaces. No root, no daemon, no download.
 
 mod arena;
+mod fixture;
 mod gateway;
 pub(super) mod helper;
 pub(in crate::backend) mod launcher;
@@ -15,7 +16,7 @@ use claude_bottle_protocol::helper::Mount;
 
 use self::arena::NamespaceArena;
 use self::world::World;
-use super::{Arena, Backend, LaunchError};
+use super::{Arena, Backend, Cause, LaunchError};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
 use crate::expected::Table;
@@ -40,6 +41,11 @@ impl Namespace {
 
 /// The backend's name.
 pub(super) const NAME: &str = "namespace";
+
+/// What turns the cause into the error of a step of a launch.
+fn failed<E: Into<Cause>>(step: &str) -> impl FnOnce(E) -> LaunchError {
+    LaunchError::at(NAME, step)
+}
 
 #[async_trait]
 impl Backend for Namespace {

@@ -12,9 +12,9 @@ use claude_bottle_protocol::helper::{
 use tokio::sync::Mutex;
 
 use super::gateway::{self, Gateway};
-use super::helper::{Helper, HelperError, complaint};
+use super::helper::{Helper, complaint};
 use super::world::{self, net};
-use super::{LaunchError, NAME};
+use super::{LaunchError, failed};
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::bundle::gateway as proxy;
@@ -126,10 +126,6 @@ fn wanted_gateway() -> WantedGateway {
 
 /// Launches a bottle for work.
 pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
-    let failed = |step: &str| {
-        let step = step.to_owned();
-        move |source: HelperError| LaunchError { backend: NAME, step, source: source.into() }
-    };
     let name = format!("{}-{:08x}", plan.agent, rand::random::<u32>());
     let has_way_out = !plan.egress.is_empty();
     let mut walls = Walls { mounts: mounts(plan), ..world::walls(&name) };
@@ -168,11 +164,7 @@ pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
     let (output, input) = bottle.stdio.into_split();
     let said = complaint(bottle.stderr);
     let session = Session::open_or_told(output, input, HANDSHAKE, said).await;
-    let session = session.map_err(|source| LaunchError {
-        backend: NAME,
-        step: "the bottle does not answer".into(),
-        source,
-    })?;
+    let session = session.map_err(failed("the bottle does not answer"))?;
     Ok(Box::new(Started { name, session, gateway, teardown: Mutex::new(teardown) }))
 }
 

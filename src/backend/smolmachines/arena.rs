@@ -4,15 +4,12 @@
 //! container of that engine, and nothing that is dialled gets out of it, however a machine was made.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claude_bottle_protocol::helper::Process;
 use claude_bottle_protocol::prober::{Batch, Fuse};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::cache::Cache;
@@ -25,7 +22,7 @@ use super::{drawn, holes, under_test};
 use crate::backend::docker::Engine;
 use crate::backend::docker::private::PrivateEngine;
 use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
-use crate::backend::{Arena, Backend, LaunchError};
+use crate::backend::{Arena, Backend, Cause, LaunchError};
 use crate::bottle::{Bottle, Command};
 use crate::breach::Breach;
 use crate::expected::Table;
@@ -40,8 +37,6 @@ use crate::teardown::TeardownError;
 
 /// The backend's name.
 const NAME: &str = "smolmachines";
-/// How long the resolver on the host may take to listen.
-const LISTENS: Duration = Duration::from_secs(10);
 /// How long a prober with nothing to do may take, in a machine that is emulated.
 const IDLE: Duration = Duration::from_secs(60);
 /// The variable that says how many times as long everything may take in a machine, where its processor is emulated.
@@ -89,11 +84,9 @@ struct MachineLab {
     slowness: u32,
 }
 
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-    step: &str,
-) -> impl FnOnce(E) -> LaunchError {
-    let step = step.to_owned();
-    move |source| LaunchError { backend: NAME, step, source: source.into() }
+/// What turns the cause into the error of a step of a launch.
+fn failed<E: Into<Cause>>(step: &str) -> impl FnOnce(E) -> LaunchError {
+    LaunchError::at(NAME, step)
 }
 
 impl MachineArena {
@@ -118,12 +111,8 @@ impl MachineArena {
         cache: &Cache,
         breach: Option<Breach>,
     ) -> Result<Self, LaunchError> {
-        let resolver = engine.helper().start(Process::Forwarder(Elsewhere::resolver())).await;
-        let mut resolver = resolver.map_err(failed("the host's resolver does not start"))?.stdio;
-        let mut listens = [0];
-        let listening = tokio::time::timeout(LISTENS, resolver.read_exact(&mut listens)).await;
-        let listening = listening.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        listening.map_err(failed("the host's resolver does not listen"))?;
+        let resolver = engine.helper().forwarder(Elsewhere::resolver()).await;
+        let resolver = resolver.map_err(failed("the host's resolver does not start"))?;
         let endpoint = Endpoint::Unix(engine.socket());
         let client = Engine::connect(&endpoint, engine.inside(Path::new("/proc"))).await;
         let client = client.map_err(failed("the private engine is not reached"))?;
@@ -259,15 +248,9 @@ impl Fixture for MachineLab {
     }
 
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
-        let failed = |source| LabError::Control { place: place.to_owned(), source };
         let net = self.net(place);
-        let fuse = Fuse::Namespaces(self.inodes.get(&net).copied().into_iter().collect());
-        let batch = Batch { fuse, ..batch.clone() };
-        let prober = self.engine.helper().start(Process::Prober { net }).await;
-        let prober = prober.map_err(io::Error::other).map_err(failed)?;
-        let (output, mut input) = prober.stdio.into_split();
-        input.write_all(&batch_line(&batch)).await.map_err(failed)?;
-        Ok(converse(&batch, &mut StreamLines::new(output), |_| {}).await)
+        let inode = self.inodes.get(&net).copied();
+        self.engine.helper().control(place, &net, inode, batch).await
     }
 
     async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
@@ -277,9 +260,7 @@ impl Fixture for MachineLab {
             View::Host => "host",
             View::Bundle => "bundle",
         };
-        let files = self.engine.helper().observe(&self.net(place)).await;
-        let files = files.map_err(io::Error::other).map_err(LabError::Observe)?;
-        Ok(Some(Observation::parse(&files)))
+        self.engine.helper().look(&self.net(place)).await.map(Some)
     }
 
     fn inbound(&self) -> Option<Inbound> {

@@ -115,7 +115,6 @@ mod tests {
     use super::*;
     use crate::backend::smolmachines::holes;
     use crate::expected::Kind;
-    use crate::host::Requirement;
     use crate::probe::catalogue::Catalogue;
     use crate::probe::definition::{Probe, RunsOn};
     use crate::probe::flip;
@@ -123,9 +122,7 @@ mod tests {
 
     /// Those of which anything is tried here.
     fn probes() -> Vec<Probe> {
-        let (names, requirements) = (Breach::names(), Requirement::words());
-        let known = Known::from(names.as_slice()).with_requirements(&requirements);
-        let catalogue = Catalogue::embedded(known).unwrap();
+        let catalogue = Catalogue::embedded(Known::all()).unwrap();
         let here = |probe: &&Probe| {
             matches!(probe.runs_on("smolmachines"), RunsOn::Runs { .. })
                 && holes::ALL

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use super::super::print;
 use super::Arguments;
 use crate::backend::{self, Backend};
-use crate::breach::Breach;
 use crate::harness;
-use crate::host::{Host, Requirement};
+use crate::host::Host;
 use crate::probe::catalogue::Catalogue;
 use crate::probe::definition::Probe;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome};
@@ -23,12 +22,9 @@ pub(super) struct Selection {
 impl Selection {
     /// Reads the definitions and selects. None: they are wrong, and it was said how.
     pub(super) fn make(arguments: &Arguments) -> anyhow::Result<Option<Self>> {
-        let breaches = Breach::names();
-        let requirements = Requirement::words();
-        let known = Known::from(breaches.as_slice()).with_requirements(&requirements);
         let catalogue = match &arguments.probes {
-            Some(folder) => Catalogue::discover(folder, known),
-            None => Catalogue::embedded(known),
+            Some(folder) => Catalogue::discover(folder, Known::all()),
+            None => Catalogue::embedded(Known::all()),
         };
         let catalogue = match catalogue {
             Ok(catalogue) => catalogue,

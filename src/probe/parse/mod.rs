@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use super::definition::{Expect, On, Probe};
 use super::errors::Rule;
+use crate::breach::Breach;
+use crate::host::Requirement;
 use crate::nearest::UnknownWord;
 use crate::written::read::Written;
 use crate::written::values::{List, Name};
@@ -22,6 +25,15 @@ pub struct Known<'a> {
     pub breaches: &'a [&'a str],
     /// Every requirement; none: `needs` is not checked here.
     pub requirements: Option<&'a [&'a str]>,
+}
+
+impl Known<'static> {
+    /// Every breach and every requirement that there is.
+    pub fn all() -> Self {
+        static BREACHES: LazyLock<Vec<&str>> = LazyLock::new(Breach::names);
+        static REQUIREMENTS: LazyLock<Vec<&str>> = LazyLock::new(Requirement::words);
+        Self { breaches: &BREACHES, requirements: Some(&REQUIREMENTS) }
+    }
 }
 
 impl<'a> Known<'a> {

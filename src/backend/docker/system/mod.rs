@@ -9,7 +9,6 @@ mod post;
 mod sites;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
@@ -21,10 +20,11 @@ use super::image::Image;
 use super::launch::{Container, Guard, Prepared, claim, prepare};
 use super::plan::{Plan, Step};
 use super::spec::{Joined, Spec};
-use super::{DockerBottle, DockerError, Engine, Launched, made_of};
+use super::{DockerBottle, DockerError, Engine, Launched, failed, made_of};
 use crate::backend::{Arena, LaunchError};
 use crate::bottle::Bottle;
 use crate::breach::Breach;
+use crate::host::interface_addresses;
 use crate::lab::{Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness};
 use crate::teardown::{Teardown, TeardownError};
 
@@ -53,13 +53,6 @@ struct SystemLab {
     sites: Sites,
     around: Around,
     wiring: Wiring,
-}
-
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-    step: &str,
-) -> impl FnOnce(E) -> LaunchError {
-    let step = step.to_owned();
-    move |source| LaunchError { backend: super::NAME, step, source: source.into() }
 }
 
 impl SystemArena {
@@ -177,7 +170,7 @@ impl Made {
         let (plan, made) = (bottle.plan.clone(), &*self);
         // Whoever has the address of the bridge is the engine's host.
         let host = async {
-            if made.engine.is_entered() && has_address(plan.gateway) {
+            if made.engine.is_entered() && interface_addresses().any(|own| own == plan.gateway) {
                 Post::here(None).await
             } else {
                 made.container(&plan, HOST, None).await
@@ -231,13 +224,6 @@ impl Made {
         let standing = Box::pin(standing).await;
         (Ok(launched), standing)
     }
-}
-
-/// Whether an interface of this machine has the address.
-fn has_address(address: Ipv4Addr) -> bool {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let mut addresses = interfaces.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()));
-    addresses.any(|one| one == address)
 }
 
 #[async_trait]

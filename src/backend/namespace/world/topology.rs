@@ -115,16 +115,12 @@ pub(super) fn is_allowed(post: &Post) -> bool {
 mod tests {
     use super::*;
     use crate::expected::Kind;
-    use crate::host::Requirement;
     use crate::probe::catalogue::Catalogue;
     use crate::probe::definition::Method;
     use crate::probe::parse::Known;
 
     fn catalogue() -> Catalogue {
-        let requirements = Requirement::words();
-        let names = Breach::names();
-        let known = Known::from(names.as_slice()).with_requirements(&requirements);
-        Catalogue::embedded(known).unwrap()
+        Catalogue::embedded(Known::all()).unwrap()
     }
 
     /// Each probe's expectations, those that are the same told once.

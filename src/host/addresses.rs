@@ -1,0 +1,13 @@
+//! The addresses of this machine's interfaces.
+
+use std::net::IpAddr;
+
+/// Every address that an interface of this machine has, as often as one has it.
+pub(crate) fn interface_addresses() -> impl Iterator<Item = IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    })
+}
