@@ -95,6 +95,11 @@ pub trait Bottle: Send + Sync {
         copy::cp_in(self, from, to).await
     }
 
+    /// What a person should know of it before anything runs in it, a line each. Harmless to print.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a person should know of it once it is gone, a line each: what was refused to it, say. Harmless to print.
     fn remarks(&self) -> Vec<String> {
         Vec::new()

@@ -5,7 +5,8 @@
 #   ci/smolvm-rig/run.sh [VERSION [WHAT…]]   VERSION of smolvm, 1.32.2 unless given
 #
 # WHAT: `probes` is the test suite of that name, on a sound bottle; `killed` are launches that are killed after each of their steps, and
-# what `cleanup` finds of them; anything else is a breach. `probes` alone unless given.
+# what `cleanup` finds of them; `started` is a command that is started in a bottle for work; anything else is a breach. `probes` alone
+# unless given.
 #
 # The reports come out as target/smolvm-rig/reports/VERSION/*. A launch that fails is tried again, up to three times: emulated
 # machines do not always come up. A verdict is never asked for twice.
@@ -78,7 +79,7 @@ in_rig() { # NAME COMMAND
     rig "cd /root && export CARGO_TARGET_DIR=$target CLAUDE_BOTTLE_JUNIT=/root/reports/junit.xml CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1 \
       CLAUDE_BOTTLE_SMOLVM_SLOWNESS=8 SMOLVM_AGENT_READY_TIMEOUT_SECS=170 PATH=$target/smolvm/$version:\$PATH; timeout 3000 $2 2>&1" \
       </dev/null >"$reports/$name.txt" || code=$?
-    grep -qE 'no bottle could be launched|agent did not become ready' "$reports/$name.txt" || break
+    grep -qE 'no bottle could be launched|cannot launch a bottle on smolmachines|agent did not become ready' "$reports/$name.txt" || break
     echo "$name: no bottle could be launched"
     cp "$reports/$name.txt" "$reports/$name.not-launched.txt"
   done
@@ -94,6 +95,7 @@ for what in "${wanted[@]}"; do
       rig 'tar -C /root/reports -cf - .' </dev/null | tar -C "$reports" -xf -
       ;;
     killed) in_rig killed "$RIG_TESTS killed::of_the_real_smolvm_either" ;;
+    started) in_rig started "$RIG_TESTS started::on_the_real_smolvm_a_command_is_started" ;;
     *) in_rig "$what" "$target/debug/claude-bottle probe --backend smolmachines -v --breach $what" ;;
   esac
   rig 'cd /root/.cache && tar -cf - claude-bottle 2>/dev/null || tar -cf - -T /dev/null' </dev/null | tar -C "$cache" -xf -

@@ -94,7 +94,7 @@ pub trait Backend: Send + Sync {
     /// How it would carry out a plan; nothing is launched, and nobody asked. Else why it cannot.
     fn outline(&self, plan: &Plan) -> Result<Outline, String> {
         let _ = plan;
-        Err(format!("{} starts no bottles yet", self.name()))
+        Err(format!("{} starts no bottles for work", self.name()))
     }
 
     /// Launches a bottle for work, without a lab. Its teardown removes everything that was made for it.
@@ -146,12 +146,19 @@ pub fn on(host: &Host, name: &str) -> Option<Box<dyn Backend>> {
         #[cfg(target_os = "linux")]
         "docker" => Some(Box::new(docker::Docker::on(host))),
         #[cfg(target_os = "linux")]
-        "smolmachines" => Some(Box::new(smolmachines::Smolmachines)),
+        "smolmachines" => Some(Box::new(smolmachines::Smolmachines::on(host))),
         _ => None,
     }
 }
 
-/// Why the backend of this name cannot run on `host`, if it cannot.
+/// Why the backend of this name cannot start bottles for work on `host`, if it cannot. They are made on this machine's own engine,
+/// whatever those under test are made on.
+pub fn lacking_to_start(host: &Host, name: &str) -> Option<String> {
+    let unmet = Requirements::for_backend(name).reason(host);
+    unmet.or_else(|| on(host, name).is_none().then(|| format!("this build has no {name} backend")))
+}
+
+/// Why the backend of this name cannot make bottles under test on `host`, if it cannot.
 pub fn lacking(host: &Host, name: &str) -> Option<String> {
     #[cfg(target_os = "linux")]
     if name == "docker" {

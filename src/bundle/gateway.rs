@@ -27,7 +27,12 @@ pub fn config(egress: &Allowlist) -> Config {
 /// The variables by which programs learn of a proxy at `bundle`. There is no standard: some read them in capitals, some
 /// (`curl`, for `http_proxy`) in lower case alone.
 pub fn variables(bundle: IpAddr) -> BTreeMap<String, String> {
-    let proxy = format!("http://{}", SocketAddr::new(bundle, PORT));
+    variables_at(SocketAddr::new(bundle, PORT))
+}
+
+/// The same of a proxy at another port.
+pub fn variables_at(proxy: SocketAddr) -> BTreeMap<String, String> {
+    let proxy = format!("http://{proxy}");
     let own = "localhost,127.0.0.1,::1".to_owned();
     let all = [("HTTP_PROXY", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", &own)];
     let both = all.into_iter().flat_map(|(name, value)| {

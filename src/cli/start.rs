@@ -75,7 +75,9 @@ Examples:
   claude-bottle start reviewer --dry-run        what would be done
   claude-bottle start reviewer --offline        in a bottle without a way out
   claude-bottle start reviewer --offline -- sh  a shell in the same bottle
-  claude-bottle start reviewer --backend docker in a container of the image that the manifest names";
+  claude-bottle start reviewer --backend docker in a container of the image that the manifest names
+  claude-bottle start reviewer --backend smolmachines
+                                                in a micro virtual machine of that image";
 
 fn backend_names() -> clap::builder::PossibleValuesParser {
     backend::NAMES.into()
@@ -94,8 +96,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let backend = backend::on(host, &arguments.backend);
         backend.with_context(|| format!("this build has no {} backend", arguments.backend))
     };
-    // Without a look at the host, which would ask the engine.
-    let outline = on(&Host::bare())?.outline(&plan).map_err(anyhow::Error::msg)?;
+    // Nobody is asked for that, an engine least of all.
+    let outline = on(&Host::detect_alone())?.outline(&plan).map_err(anyhow::Error::msg)?;
     if arguments.dry_run {
         let told = match arguments.format {
             Format::Text => plan::text::render(&plan, &outline),
@@ -107,7 +109,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // The embedded backend asks nobody, and where its command is probed in a lab nobody else is to be seen there either.
     let alone = arguments.backend == "namespace";
     let host = if alone { Host::detect_alone() } else { Host::detect() };
-    if let Some(why) = backend::lacking(&host, &arguments.backend) {
+    if let Some(why) = backend::lacking_to_start(&host, &arguments.backend) {
         print::err(&format!("error: {why}"));
         return Ok(ExitCode::from(NO_BOTTLE));
     }
@@ -168,6 +170,9 @@ async fn started(backend: &dyn Backend, plan: &Plan, command: Command) -> u8 {
             return NO_BOTTLE;
         }
     };
+    for note in bottle.notes() {
+        print::err(&note);
+    }
     let code = match work(bottle.as_ref(), plan, command).await {
         // A code has eight bits.
         Ok(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),

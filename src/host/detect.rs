@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::facts::{Host, Lack, Smolvm};
 use super::{docker, user_namespaces};
+use crate::backend::smolmachines::plan::LOOPBACK;
 
 impl Host {
     /// What this machine can run, here and now.
@@ -80,6 +81,7 @@ impl Detect<'_> {
             euid: self.euid,
             smolvm: Err(not_asked()),
             smolvm_on_linux: self.is_set_to("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1"),
+            smolvm_loopback: self.is_set_to(LOOPBACK, "1"),
             docker: Err(not_asked()),
             engine: self.engine(),
             private_engine: self.private_engine(),
@@ -385,21 +387,20 @@ pub(super) mod tests {
 
     #[test]
     fn switches_in_the_environment() {
-        for (variable, value, gitea, smolvm_on_linux) in [
-            ("GITEA_ACTIONS", "true", true, false),
-            ("GITEA_ACTIONS", "false", false, false),
-            ("GITEA_ACTIONS", "", false, false),
-            ("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1", false, true),
-            ("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "0", false, false),
+        for (variable, value, on) in [
+            ("GITEA_ACTIONS", "true", [true, false, false]),
+            ("GITEA_ACTIONS", "false", [false; 3]),
+            ("GITEA_ACTIONS", "", [false; 3]),
+            ("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1", [false, true, false]),
+            ("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "0", [false; 3]),
+            ("CLAUDE_BOTTLE_SMOLVM_LOOPBACK", "1", [false, false, true]),
+            ("CLAUDE_BOTTLE_SMOLVM_LOOPBACK", "yes", [false; 3]),
         ] {
             let mut machine = Machine::new();
             machine.set(variable, value);
             let host = machine.host();
-            assert_eq!(
-                (host.gitea, host.smolvm_on_linux),
-                (gitea, smolvm_on_linux),
-                "{variable}={value}"
-            );
+            let seen = [host.gitea, host.smolvm_on_linux, host.smolvm_loopback];
+            assert_eq!(seen, on, "{variable}={value}");
         }
     }
 

@@ -8,6 +8,7 @@ use super::docker::EngineKind;
 use super::facts::{Host, Lack};
 use super::requirement::Unmet;
 use super::requirements::Requirements;
+use crate::backend::smolmachines::plan::LOOPBACK;
 use crate::backend::smolmachines::smolvm::version::Version;
 
 /// The backends, in the order in which a person should think of them.
@@ -109,6 +110,15 @@ impl Text {
                 None => path.to_string(),
             }
         })?;
+        if host.smolvm.is_ok() {
+            let what = "every port of it to machines that come to their bundle in no other way";
+            let told = if host.smolvm_loopback {
+                format!("open: {LOOPBACK}=1, {what}")
+            } else {
+                format!("closed ({LOOPBACK}=1 opens {what}, as with Docker Desktop)")
+            };
+            self.row("smolvm loopback", told)?;
+        }
         self.fact("kvm", &host.kvm, |device| device.display().to_string())?;
         self.row("ipv6", yes(host.ipv6))?;
         self.row("vsock loopback", yes(host.vsock_loopback))?;
@@ -246,6 +256,7 @@ mod tests {
           docker            unix:///var/run/docker.sock
           private engine    no: only Linux has it
           smolvm            /opt/homebrew/bin/smolvm (smolvm 0.8.0): smolvm 0.8.0 drops `--allow-cidr` of a machine that is made from a pack, and says nothing (install smolvm 1.8.0 or newer, or set CLAUDE_BOTTLE_SMOLVM_UNENFORCED=1 to launch it without an allow-list)
+          smolvm loopback   closed (CLAUDE_BOTTLE_SMOLVM_LOOPBACK=1 opens every port of it to machines that come to their bundle in no other way, as with Docker Desktop)
           kvm               no: only Linux has it
           ipv6              yes
           vsock loopback    no

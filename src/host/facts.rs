@@ -30,6 +30,9 @@ pub struct Host {
     pub smolvm: Result<Smolvm, Lack>,
     /// Whether smolvm on Linux is opted in to (`CLAUDE_BOTTLE_SMOLVM_ON_LINUX=1`).
     pub smolvm_on_linux: bool,
+    /// Whether this host's loopback may be opened to a machine that comes to its bundle in no other way
+    /// (`CLAUDE_BOTTLE_SMOLVM_LOOPBACK=1`).
+    pub smolvm_loopback: bool,
     /// A Docker daemon.
     #[serde(serialize_with = "fact")]
     pub docker: Result<Docker, Lack>,
@@ -92,6 +95,7 @@ impl Host {
             euid: 1000,
             smolvm: Err(missing()),
             smolvm_on_linux: false,
+            smolvm_loopback: false,
             docker: Err(missing()),
             engine: Ok(None),
             private_engine: Err(missing()),

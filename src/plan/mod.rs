@@ -68,12 +68,16 @@ pub struct Plan {
 pub struct Outline {
     /// The bottle's address, or where it is taken from if it is chosen at the launch.
     pub bottle: String,
-    /// The same of the bundle's, the only one that the bottle reaches.
-    pub bundle: String,
+    /// The same of the bundle's, the only one that the bottle reaches; none: the bottle has no network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// What the command runs in.
     pub runtime: String,
     /// The daemons that are run in the bundle.
     pub runs: Vec<&'static str>,
+    /// What is known to get out all the same, by what the backend is made of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<String>,
     /// What is done, in order.
     pub steps: Vec<String>,
 }
@@ -97,6 +101,8 @@ pub struct Mount {
     pub target: String,
     /// Whether the bottle may write there.
     pub writable: bool,
+    /// Whether it is a folder.
+    pub is_folder: bool,
 }
 
 /// A folder of the host, copied into the bottle.
@@ -174,7 +180,7 @@ pub fn resolve(manifest: &Manifest, agent: &str, facts: &Facts) -> Result<Plan, 
             Ok((source, is_folder)) => {
                 folder = folder.or_else(|| is_folder.then(|| mount.target.clone()));
                 let (target, writable) = (mount.target.clone(), mount.writable);
-                mounts.push(Mount { source, target, writable });
+                mounts.push(Mount { source, target, writable, is_folder });
             }
             Err(error) => errors.push(error),
         }

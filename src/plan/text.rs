@@ -27,7 +27,16 @@ pub fn render(plan: &Plan, outline: &Outline) -> String {
     };
     line("agent", &format!("{agent}, in a bottle {bottle}"));
     line("runtime", &outline.runtime);
-    line("network", &format!("{} reaches {} and nothing else", outline.bottle, outline.bundle));
+    let bottle = &outline.bottle;
+    let network = match (&outline.bundle, outline.leaks.as_slice()) {
+        (None, _) => format!("{bottle} has none"),
+        (Some(bundle), []) => format!("{bottle} reaches {bundle} and nothing else"),
+        (Some(bundle), _) => format!("{bottle} reaches {bundle}, and what leaks"),
+    };
+    line("network", &network);
+    for leak in &outline.leaks {
+        line("leaks", leak);
+    }
     line("daemons", &told_daemons(daemons, &outline.runs));
     if egress.is_empty() {
         line("egress", "nothing may be reached");

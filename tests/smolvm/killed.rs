@@ -3,139 +3,32 @@
 //! On a host that boots machines, with the real smolvm and the host's engine. Everywhere else, with a stand-in for smolvm and an engine
 //! of its own: what is launched, labelled, listed and removed in which order is the launcher's doing, whatever smolvm makes of it.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use async_trait::async_trait;
-use claude_bottle::backend;
-use claude_bottle::backend::docker::private::{EngineError, PrivateEngine};
-use claude_bottle::backend::docker::{Engine, cleanup};
-use claude_bottle::backend::smolmachines::cache::Cache;
-use claude_bottle::backend::smolmachines::image::Hatch;
-use claude_bottle::backend::smolmachines::launch;
-use claude_bottle::backend::smolmachines::launch::{Ground, LaunchFailed, Launched, Step};
-use claude_bottle::backend::smolmachines::on_host::OnHost;
-use claude_bottle::backend::smolmachines::plan::Spec;
-use claude_bottle::backend::smolmachines::smolvm::Smolvm;
-use claude_bottle::backend::smolmachines::smolvm::run::Here;
+use claude_bottle::backend::smolmachines::launch::{LaunchFailed, Step};
 use claude_bottle::bottle::{Bottle as _, Command as InBottle, End};
-use claude_bottle::host::{Endpoint, Host};
-use claude_bottle_protocol::helper::{Lab, Net};
 use libtest_mimic::Trial;
-use serde::{Deserialize, Serialize};
 
-use crate::trials::{skip, trials};
+use crate::place::{LABELS, NO_LABELS, Place, STAND_IN, beside_a_stand_in, name};
+use crate::trials::trials;
 
 /// The variable that tells this program what to launch instead of running tests, and after which step to wait for its end.
 pub(crate) const KILLED: &str = "CLAUDE_BOTTLE_TEST_KILLED";
-/// How the stand-in is told where its machines are, and what version it is of.
-const STAND_IN: [&str; 2] = ["SMOLVM_STAND_IN", "SMOLVM_STAND_IN_VERSION"];
 const STEPS: [Step; 6] =
     [Step::Network, Step::Bundle, Step::Image, Step::Created, Step::Started, Step::Greeted];
-/// A release with labels, and one without.
-const LABELS: &str = "1.32.2";
-const NO_LABELS: &str = "1.4.0";
-
-/// Where bottles are launched, as a process can tell another one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Place {
-    socket: PathBuf,
-    proc: PathBuf,
-    smolvm: PathBuf,
-    cache: PathBuf,
-    /// Where files are handed over to the stand-in.
-    hatch: PathBuf,
-    /// Whether the stand-in's host reaches the bundle.
-    reached: bool,
-    /// The stand-in's own variables; none for the real smolvm.
-    env: BTreeMap<String, String>,
-}
 
 impl Place {
-    /// The stand-in, as of this version, beside this engine.
-    fn of_stand_in(engine: &PrivateEngine, folder: &Path, version: &str) -> Self {
-        let machines = folder.join("machines");
-        let programs = folder.join("programs");
-        for made in [&machines, &programs] {
-            std::fs::create_dir_all(made).unwrap();
-        }
-        let smolvm = programs.join("smolvm");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smolvm/stand-in.sh");
-        std::os::unix::fs::symlink(script, &smolvm).unwrap();
-        let env = [machines.display().to_string(), version.to_owned()];
-        Self {
-            socket: engine.socket(),
-            proc: engine.inside(Path::new("/proc")),
-            smolvm,
-            cache: folder.join("cache"),
-            hatch: folder.to_owned(),
-            reached: true,
-            env: STAND_IN.map(str::to_owned).into_iter().zip(env).collect(),
-        }
-    }
-
-    async fn engine(&self) -> Engine {
-        Engine::connect(&Endpoint::Unix(self.socket.clone()), &self.proc).await.unwrap()
-    }
-
-    async fn ground(&self) -> Box<dyn Ground> {
-        let engine = self.engine().await;
-        if self.env.is_empty() {
-            return Box::new(OnHost::new(&self.smolvm, engine).await.unwrap());
-        }
-        let runs = Arc::new(Here::default().with_env(self.env.clone()));
-        let smolvm = Smolvm::find(&self.smolvm, runs).await.unwrap();
-        let (here, there) = (self.hatch.clone(), self.hatch.clone());
-        let (hatch, reached) = (Hatch { here, there }, self.reached);
-        Box::new(StandIn { smolvm, engine, hatch, reached })
-    }
-
-    async fn launch(
-        &self,
-        name: &str,
-        done: &(dyn Fn(Step) + Send + Sync),
-    ) -> Result<Launched, LaunchFailed> {
-        let cache = Cache::at(&self.cache);
-        let spec = Spec { name: name.to_owned(), size: Some((1, 1024)), ..Spec::default() };
-        Box::pin(launch(&*self.ground().await, &cache, &spec, true, done)).await
-    }
-
-    /// The program, asked about what is here.
-    fn claude_bottle(&self, arguments: &[&str]) -> std::process::Output {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_claude-bottle"));
-        let path = std::env::var("PATH").unwrap_or_default();
-        program.env("PATH", format!("{}:{path}", self.smolvm.parent().unwrap().display()));
-        program.env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
-        program.args(arguments).envs(&self.env).output().unwrap()
-    }
-
-    /// The row of `ls --json` for this bottle, if it has one.
-    fn row(&self, name: &str) -> Option<serde_json::Value> {
-        let listed = self.claude_bottle(&["ls", "--json"]);
-        assert!(listed.status.success(), "{listed:?}");
-        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
-        listed["bottles"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned()
-    }
-
-    /// What there is of a bottle, looked at past everything that is tested: on the engine, and with smolvm.
-    async fn parts(&self, name: &str) -> (usize, bool) {
-        let found = cleanup::find(&self.engine().await, Some(name)).await.unwrap();
-        let machine = self.ground().await.smolvm().machine(name).await.unwrap();
-        (found.len(), machine.is_some())
-    }
-
     /// `ls` tells everything that is there, as of a launcher that runs, and `cleanup` leaves it alone.
     async fn is_told_and_kept(&self, name: &str, at: Step) {
         let row = self.row(name).expect("it is listed");
         let machines = row["machines"].as_array().unwrap().len();
         assert_eq!(row["owner"]["state"], "runs", "{at:?}: {row}");
         assert_eq!(machines, usize::from(at >= Step::Created), "{at:?}: {row}");
-        assert_eq!(row["networks"].as_array().unwrap().len(), 1, "{at:?}: {row}");
+        // The second one is the way out.
+        assert_eq!(row["networks"].as_array().unwrap().len(), 2, "{at:?}: {row}");
         let before = self.parts(name).await;
         assert!(self.claude_bottle(&["cleanup"]).status.success());
         assert_eq!(self.parts(name).await, before, "{at:?}");
@@ -169,56 +62,6 @@ impl Place {
     }
 }
 
-struct StandIn {
-    smolvm: Smolvm,
-    engine: Engine,
-    hatch: Hatch,
-    reached: bool,
-}
-
-#[async_trait]
-impl Ground for StandIn {
-    fn smolvm(&self) -> &Smolvm {
-        &self.smolvm
-    }
-
-    fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    fn hatch(&self) -> &Hatch {
-        &self.hatch
-    }
-
-    /// Its machines dial nothing: it is said.
-    async fn reaches(&self, _address: SocketAddr, _from: Ipv4Addr) -> bool {
-        self.reached
-    }
-}
-
-fn name() -> String {
-    format!("test-{:08x}", rand::random::<u32>())
-}
-
-/// An engine of the test's own.
-async fn private_engine() -> PrivateEngine {
-    let host = Net { name: "host".into(), ..Net::default() };
-    let lab = Lab { nets: vec![host], ..Lab::default() };
-    match PrivateEngine::start(&lab, "host").await {
-        Ok(engine) => engine,
-        Err(why @ (EngineError::NotRoot | EngineError::NotInstalled)) => skip(why),
-        Err(other) => panic!("{other}"),
-    }
-}
-
-/// Beside a stand-in of `version`, with an engine and a folder of the test's own.
-async fn beside_a_stand_in(version: &str, test: impl AsyncFnOnce(&Place)) {
-    let engine = private_engine().await;
-    let folder = tempfile::tempdir().unwrap();
-    test(&Place::of_stand_in(&engine, folder.path(), version)).await;
-    engine.end().await.unwrap();
-}
-
 #[tokio::main]
 async fn of_a_launcher_that_is_killed_after_any_step_cleanup_leaves_nothing() {
     beside_a_stand_in(LABELS, async |place| place.every_step().await).await;
@@ -246,22 +89,6 @@ async fn a_launch_that_is_given_up_leaves_nothing() {
             drop(launching);
             assert_eq!(place.parts(&name).await, (0, false), "{step:?}");
         }
-    })
-    .await;
-}
-
-/// As with Docker Desktop.
-#[tokio::main]
-async fn a_bundle_that_this_host_does_not_reach_is_refused_with_its_reason() {
-    beside_a_stand_in(LABELS, async |place| {
-        let (far, name) = (Place { reached: false, ..place.clone() }, name());
-        let error = far.launch(&name, &|_| {}).await.unwrap_err();
-        assert!(matches!(error, LaunchFailed::NotReached(_)), "{error}");
-        assert!(
-            error.to_string().contains("would open every port of that to the machine"),
-            "{error}"
-        );
-        assert_eq!(far.parts(&name).await, (0, false));
     })
     .await;
 }
@@ -333,22 +160,7 @@ fn owner_of_the_past(mut process: std::process::Child) -> String {
 /// On a host where machines boot.
 #[tokio::main]
 async fn of_the_real_smolvm_either() {
-    let host = Host::detect();
-    if let Some(why) = backend::lacking(&host, "smolmachines") {
-        skip(why);
-    }
-    let Ok(docker) = &host.docker else { unreachable!("it was asked for") };
-    let Endpoint::Unix(socket) = &docker.endpoint else { skip("the engine has no socket here") };
-    let place = Place {
-        socket: socket.clone(),
-        proc: "/proc".into(),
-        smolvm: which::which("smolvm").unwrap(),
-        // Kept from run to run: a pack takes long.
-        cache: Cache::of_user().unwrap().folder().to_owned(),
-        hatch: PathBuf::new(),
-        reached: true,
-        env: BTreeMap::new(),
-    };
+    let place = Place::real();
     let launched = place.launch(&name(), &|_| {}).await.unwrap();
     let bottle = &launched.bottle;
     let said = InBottle::new(bottle.toolbox()).args(["say", "out", "err", "42"]);
@@ -386,7 +198,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         of_a_launcher_that_is_killed_after_any_step_cleanup_leaves_nothing,
         nor_with_a_release_that_has_no_labels,
         a_launch_that_is_given_up_leaves_nothing,
-        a_bundle_that_this_host_does_not_reach_is_refused_with_its_reason,
         somebody_elses_machine_of_the_same_name_is_left_alone,
         a_smolvm_that_does_not_answer_is_told_and_the_engine_looked_at_all_the_same,
         where_no_engine_answers_machines_are_told_and_removed_all_the_same,

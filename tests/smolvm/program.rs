@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use claude_bottle::backend::smolmachines::smolvm::arguments::{
-    self, Create, Open, Source, Streams,
+    self, Create, Open, Size, Source, Streams, Volume,
 };
 use claude_bottle::backend::smolmachines::smolvm::reply::Ended;
 use claude_bottle::backend::smolmachines::smolvm::run::{Here, Runs as _};
@@ -85,9 +85,11 @@ fn create<'a>(name: &'a str, image: &'a str) -> Create<'a> {
         allow: &[],
         env: &[],
         labels: &[],
-        size: Some((1, 512)),
+        size: Size { processors: Some(1), memory: Some(512) },
+        volumes: &[],
         open: None,
         ports: &[],
+        workload: None,
     }
 }
 
@@ -109,10 +111,20 @@ async fn a_machine_is_made_listed_and_deleted() {
             continue;
         }
         let allow = ["10.210.0.2/32".parse().unwrap()];
+        let shown = fetched.home.path().join("a project");
+        fs::create_dir(&shown).unwrap();
+        let volume = |target: &str, writable| Volume {
+            source: shown.display().to_string(),
+            target: target.to_owned(),
+            writable,
+        };
+        let volumes = [volume("/work", true), volume("/notes", false)];
         let wanted = Create {
             allow: &allow,
             env: &[("NAME", "value=1")],
             labels: &[("claude-bottle.owner", "a:1:2:3")],
+            volumes: &volumes,
+            workload: Some("true"),
             ..create("m1", &root)
         };
         smolvm.create(&wanted).await.unwrap();

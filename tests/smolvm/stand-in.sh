@@ -1,15 +1,17 @@
 #!/bin/sh
 # Stands in for smolvm where no machine can boot: it answers as the real one does, and keeps in $SMOLVM_STAND_IN what it was told. A
-# machine is a folder, and a command in it a process of this host's: nothing is isolated, and nothing about isolation is shown.
+# machine is a folder, and a command in it a process of this host's with that folder as its root: nothing is isolated, and nothing
+# about isolation is shown.
 set -eu
 cd "$SMOLVM_STAND_IN"
+printf '%s\n' "$*" >>asked
 
 fail() { echo "Error: $1" >&2; exit 1; }
 
 [ "$1" != --version ] || { echo "smolvm $SMOLVM_STAND_IN_VERSION"; exit; }
 verb="$1 $2"
 shift 2
-name='' labels='' allowed='' mode=644 from='' output=''
+name='' labels='' allowed='' mode=644 from='' output='' variables='' volumes=''
 while [ $# -gt 0 ]; do
   case $1 in
     --name) name=$2; shift 2 ;;
@@ -18,6 +20,10 @@ while [ $# -gt 0 ]; do
     --mode) mode=$2; shift 2 ;;
     --from | --image) from=$2; shift 2 ;;
     --output) output=$2; shift 2 ;;
+    -e) variables="$variables$2
+"; shift 2 ;;
+    --volume) volumes="$volumes$2
+"; shift 2 ;;
     --cpus | --mem) shift 2 ;;
     --json | --force | -i | --stream) shift ;;
     --) shift; break ;;
@@ -33,6 +39,8 @@ case $verb in
     mkdir "$name/root"
     tar -xOf "$from" "$layer" | tar -xf - -C "$name/root"
     printf '"name":"%s","labels":{%s},"allowed_cidrs":[%s],"network":true' "$name" "${labels#,}" "${allowed#,}" >"$name/about"
+    printf %s "$variables" >"$name/variables"
+    printf %s "$volumes" >"$name/volumes"
     echo created >"$name/state"
     ;;
   'machine ls')
@@ -51,9 +59,24 @@ case $verb in
     install -D -m "$mode" "$1" "$machine/root${2#*:}"
     ;;
   'machine exec')
-    program=$name/root$1
-    shift
-    exec "$program" "$@"
+    # shellcheck disable=SC2016 # for the shell in there
+    exec unshare --mount --propagation private /bin/sh -euc '
+      machine=$1 root=$1/root
+      shift
+      mkdir -p "$root/proc" "$root/dev"
+      mount --rbind /proc "$root/proc"
+      mount --rbind /dev "$root/dev"
+      while IFS=: read -r source target how; do
+        mkdir -p "$root$target"
+        mount --bind "$source" "$root$target"
+        [ "$how" != ro ] || mount -o remount,bind,ro "$root$target"
+      done <"$machine/volumes"
+      set -- chroot "$root" "$@"
+      while read -r variable; do
+        set -- "$variable" "$@"
+      done <"$machine/variables"
+      exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+    ' stand-in "$name" "$@"
     ;;
   'pack create')
     cp "$from" "$output.smolmachine"

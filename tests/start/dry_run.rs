@@ -42,6 +42,52 @@ fn it_tells_how_containers_are_made() {
     assert!(said.contains("names none for the bottle `box`"), "{said}");
 }
 
+/// The same of a machine: what leaks there is told, and what has no network leaks nothing.
+fn it_tells_how_machines_are_made() {
+    let build = build()
+        .bottle("image", json!("localhost/smith:1"))
+        .bottle("limits", json!({ "memory-mib": 512, "cpus": 2, "processes": 64 }));
+    let machines = Project::new(&build);
+    let dry = |more: &[&str], loopback: &str| {
+        let all = [&["--backend", "smolmachines", "--dry-run"], more].concat();
+        let mut dry = machines.start(&all);
+        dry.env("SECRET", "hunter2").env("CLAUDE_BOTTLE_SMOLVM_LOOPBACK", loopback);
+        text(&dry.output().unwrap())
+    };
+    let told = dry(&[], "");
+    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(told) });
+    let offline = dry(&["--offline"], "1");
+    assert!(offline.contains("network   the machine has none\n"), "{offline}");
+    assert!(!offline.contains("leaks") && !offline.contains("LOOPBACK"), "{offline}");
+    // What somebody has said is told where it opens something.
+    let told = dry(&["--format", "json"], "1");
+    let json: Value = serde_json::from_str(&told).unwrap();
+    let leaks = json["outline"]["leaks"].as_array().unwrap();
+    assert!(leaks[1].as_str().unwrap().contains("every port of this host's loopback"), "{told}");
+}
+
+/// Every need that is not met is named, before anything is done.
+fn what_a_machine_needs_is_named() {
+    let machines = Project::new(&Build::new().bottle("image", json!("localhost/smith:1")));
+    let nowhere = machines.path("nowhere");
+    let told = |variables: &[(&str, &str)]| {
+        let mut start = machines.start(&["--backend", "smolmachines"]);
+        start.env("PATH", &nowhere).env("DOCKER_HOST", format!("unix://{}", nowhere.display()));
+        for unset in ["CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "GITEA_ACTIONS"] {
+            start.env_remove(unset);
+        }
+        let output = start.envs(variables.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = told(&[("GITEA_ACTIONS", "true")]);
+    for need in ["darwin (this is linux)", "smolvm on PATH", "docker: ", "not Gitea"] {
+        assert!(said.contains(&format!("needs {need}")) || said.contains(need), "{need}: {said}");
+    }
+    let said = told(&[("CLAUDE_BOTTLE_SMOLVM_ON_LINUX", "1")]);
+    assert!(said.contains("needs smolvm on PATH") && !said.contains("Gitea"), "{said}");
+}
+
 fn it_tells_everything_but_secrets() {
     let project = project();
     let dry = |more: &[&str]| {
@@ -121,6 +167,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials![
         it_tells_everything_but_secrets,
         it_tells_how_containers_are_made,
+        it_tells_how_machines_are_made,
+        what_a_machine_needs_is_named,
         offline_nothing_may_be_reached,
         no_engine_is_spoken_to,
         what_is_wrong_is_told_before_anything_is_done,

@@ -1,11 +1,15 @@
 //! A bundle on a network of its own, for a bottle that is no container: the engine's host reaches it.
 
+use bollard::models::ContainerCreateBody;
+
 use super::Spec;
 use super::engine::Engine;
-use super::error::DockerError;
+use super::error::{DockerError, call};
+use super::gateway::Gateway;
 use super::image::Image;
-use super::launch::{Container, Guard, claim, create, start};
+use super::launch::{Container, Guard, claim, claim_way_out, connect, create, start};
 use super::plan::Plan;
+use super::way_out;
 use crate::teardown::Teardown;
 
 /// A bundle that runs.
@@ -17,6 +21,8 @@ pub struct Bundle {
     pub image: String,
     /// The bundle.
     pub container: Container,
+    /// What listens in it, where something may be reached.
+    pub(in crate::backend) gateway: Option<Gateway>,
     /// Removes what there is of it when it is dropped.
     pub(in crate::backend) guard: Guard,
 }
@@ -34,21 +40,70 @@ pub async fn launch(
     let image = Image::of_toolbox()?;
     image.ensure(engine).await?;
     let facts = engine.facts().await?;
-    let (network, plan) = Box::pin(claim(engine, spec, image.tag(), facts)).await?;
-    let owned = (engine.clone(), network.clone());
-    teardown.push(format!("the network {network}"), move || async move {
-        owned.0.remove_network(&owned.1).await
-    });
+    let (network, mut plan) = Box::pin(claim(engine, spec, image.tag(), facts.clone())).await?;
+    undo_network(engine, &network, teardown);
+    if let Some(out) = Box::pin(claim_way_out(engine, spec, &mut plan, facts)).await? {
+        undo_network(engine, &out, teardown);
+    }
     networked();
-    let id = create(engine, &plan.container("bundle"), plan.bundle.clone()).await?;
+    let body = plan.bundle.clone();
+    let (container, gateway) = run(engine, &plan, body, teardown).await?;
+    let image = image.tag().to_owned();
+    Ok(Bundle { plan, image, container, gateway, guard })
+}
+
+impl Bundle {
+    /// Puts another one in its place, whose gateway is published on the loopback of the engine's host; the port there. `spec` is
+    /// what it was launched by, and has a gateway.
+    pub(in crate::backend) async fn publish(
+        &mut self,
+        engine: &Engine,
+        spec: &Spec,
+        teardown: &mut Teardown,
+    ) -> Result<u16, DockerError> {
+        let nowhere = || DockerError::Published("nowhere".to_owned());
+        let config = spec.bundle.gateway.as_ref().ok_or_else(nowhere)?;
+        self.gateway = None;
+        engine.remove_container(&self.container.id).await?;
+        let body = way_out::published(self.plan.bundle.clone(), config);
+        (self.container, self.gateway) = run(engine, &self.plan, body, teardown).await?;
+        let id = &self.container.id;
+        let found = engine.docker.inspect_container(id, None).await;
+        let found = found.map_err(call(format!("look at the container {id}")))?;
+        let ports = found.network_settings.and_then(|settings| settings.ports);
+        way_out::published_at(ports).map_err(DockerError::Published)
+    }
+}
+
+/// Starts a bundle, and waits until its gateway listens, if it has one.
+async fn run(
+    engine: &Engine,
+    plan: &Plan,
+    body: ContainerCreateBody,
+    teardown: &mut Teardown,
+) -> Result<(Container, Option<Gateway>), DockerError> {
+    let id = create(engine, &plan.container("bundle"), body).await?;
     let owned = (engine.clone(), id.clone());
     teardown.push(format!("the container {id}"), move || async move {
         owned.0.remove_container(&owned.1).await
     });
+    if let Some(out) = &plan.way_out {
+        connect(engine, &out.network.name, out.connection.clone(), &id).await?;
+    }
     start(engine, &id).await?;
     let pid = engine.pid(&id).await?;
-    let image = image.tag().to_owned();
-    Ok(Bundle { plan, image, container: Container { id, pid }, guard })
+    let gateway = match &plan.way_out {
+        Some(_) => Some(Gateway::listening(engine, &id).await?),
+        None => None,
+    };
+    Ok((Container { id, pid }, gateway))
+}
+
+fn undo_network(engine: &Engine, network: &str, teardown: &mut Teardown) {
+    let owned = (engine.clone(), network.to_owned());
+    teardown.push(format!("the network {network}"), move || async move {
+        owned.0.remove_network(&owned.1).await
+    });
 }
 
 #[cfg(test)]

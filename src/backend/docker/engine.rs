@@ -117,6 +117,16 @@ impl Engine {
         Ok(found.state.and_then(|state| state.pid).unwrap_or(0))
     }
 
+    /// The id of an image, which is a digest of all that is in it. Nothing is fetched.
+    pub async fn image(&self, wanted: &str) -> Result<String, DockerError> {
+        let found = self.docker.inspect_image(wanted).await.map_err(|error| {
+            let absent = missing(&error);
+            let other = call(format!("look for the image {wanted}"))(error);
+            if absent { DockerError::NoImage(wanted.to_owned()) } else { other }
+        })?;
+        Ok(found.id.unwrap_or_default())
+    }
+
     /// Removes a container, running or not; one that is not there is removed.
     pub async fn remove_container(&self, id: &str) -> Result<(), DockerError> {
         let options = bollard::query_parameters::RemoveContainerOptionsBuilder::default()

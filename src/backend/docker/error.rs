@@ -70,6 +70,11 @@ pub enum DockerError {
     /// The bundle's gateway does not listen.
     #[error("the gateway does not listen: {}", .0.as_str().trim())]
     Gateway(Untrusted),
+    /// The bundle's gateway is published somewhere else than it should be.
+    #[error(
+        "the engine has published the bundle's gateway at {0}, where a port of 127.0.0.1 was asked for"
+    )]
+    Published(String),
     /// Every subnet is in use.
     #[error(
         "no free /28 is left in {pool}: `claude-bottle ls` tells which bottles hold one, and `claude-bottle cleanup` removes those whose \

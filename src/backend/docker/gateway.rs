@@ -26,7 +26,7 @@ const COMPLAINT: usize = 2048;
 
 /// A gateway that listens.
 #[derive(Debug)]
-pub(super) struct Gateway {
+pub(in crate::backend) struct Gateway {
     refusals: Arc<Mutex<Refusals>>,
     reader: tokio::sync::Mutex<JoinHandle<()>>,
 }
@@ -67,7 +67,7 @@ impl Gateway {
     }
 
     /// Stops the bundle, so that nothing of its log is missed, and waits until it is read.
-    pub(super) async fn end(&self, engine: &Engine, bundle: &str) {
+    pub(in crate::backend) async fn end(&self, engine: &Engine, bundle: &str) {
         let options = StopContainerOptionsBuilder::default().t(STOPS).build();
         // Where it cannot be stopped it is removed, and what is lost is the end of its log.
         let _ = engine.docker.stop_container(bundle, Some(options)).await;
@@ -75,7 +75,7 @@ impl Gateway {
     }
 
     /// What it has refused so far; harmless to print.
-    pub(super) fn refusals(&self) -> Vec<String> {
+    pub(in crate::backend) fn refusals(&self) -> Vec<String> {
         let lines = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).lines();
         lines.iter().map(|line| visible(line)).collect()
     }

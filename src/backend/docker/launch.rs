@@ -141,11 +141,7 @@ impl Making<'_> {
             Ok::<(), DockerError>(())
         };
         if let Some(wanted) = &spec.image {
-            engine.docker.inspect_image(wanted).await.map_err(|error| {
-                let absent = missing(&error);
-                let other = call(format!("look for the image {wanted}"))(error);
-                if absent { DockerError::NoImage(wanted.clone()) } else { other }
-            })?;
+            engine.image(wanted).await?;
         }
         let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag(), facts.clone()));
         let (network, mut plan) = planned?;
@@ -329,7 +325,7 @@ pub(super) async fn claim(
 }
 
 /// Makes the network that leads out, if one is planned; its id.
-async fn claim_way_out(
+pub(super) async fn claim_way_out(
     engine: &Engine,
     spec: &Spec,
     plan: &mut Plan,
@@ -373,7 +369,7 @@ async fn make_network<P>(
 }
 
 /// Puts a container on a further network.
-async fn connect(
+pub(super) async fn connect(
     engine: &Engine,
     network: &str,
     request: NetworkConnectRequest,

@@ -25,7 +25,7 @@ pub mod cleanup;
 pub(in crate::backend) mod drawn;
 pub mod engine;
 pub mod error;
-mod gateway;
+pub(in crate::backend) mod gateway;
 mod holes;
 pub mod image;
 pub mod launch;
@@ -39,7 +39,7 @@ pub mod spec;
 mod system;
 pub(in crate::backend) mod under_test;
 pub mod way_out;
-mod work;
+pub(in crate::backend) mod work;
 
 use std::fmt;
 use std::time::Instant;

@@ -1,17 +1,17 @@
 //! A bundle's way out: a network that leads out of the engine's host, on which the bundle is alone, and its gateway.
 //!
 //! Nothing but the gateway carries anything from one network to the other: the bundle forwards no packets, has no capability, and
-//! the gateway listens at its address on the bottle's network alone.
+//! the gateway listens at its address on the bottle's network alone, unless it is published for a bottle elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bollard::models::{
-    EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest,
-    NetworkCreateRequest,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig,
+    NetworkConnectRequest, NetworkCreateRequest, PortBinding, PortMap,
 };
 use claude_bottle_protocol::daemons::TABLE;
-use claude_bottle_protocol::gateway::CONFIG;
+use claude_bottle_protocol::gateway::{CONFIG, Config};
 use ipnet::Ipv4Net;
 use serde::Serialize;
 use serde_json::json;
@@ -85,7 +85,7 @@ pub(super) fn env(spec: &Spec, bundle: Ipv4Addr) -> BTreeMap<String, String> {
     let Some(config) = &spec.bundle.gateway else { return BTreeMap::new() };
     let mut config = config.clone();
     config.listen = Some(SocketAddr::new(bundle.into(), PORT));
-    let config = serde_json::to_string(&config).expect("plain data has a JSON form");
+    let config = json(&config);
     let mut argv = vec![GATEWAY.to_owned()];
     if let Some(weakness) = spec.holes.gateway_weakness {
         argv.extend(["--weakness".to_owned(), weakness.as_str().to_owned()]);
@@ -93,6 +93,59 @@ pub(super) fn env(spec: &Spec, bundle: Ipv4Addr) -> BTreeMap<String, String> {
     // It is not asked on the bundle's loopback whether it listens: it does not do so there.
     let table = json!({ (DAEMON): { "argv": argv } }).to_string();
     [(CONFIG, config), (TABLE, table)].map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// The same bundle with its gateway at a port of the loopback of the engine's host, which the engine chooses: for a bottle that
+/// cannot come to the bundle's address.
+///
+/// It then listens at all of the bundle's addresses. What is published leads to the network that leads out, an internal one is
+/// not published from; the bundle is alone on both.
+pub(super) fn published(mut bundle: ContainerCreateBody, config: &Config) -> ContainerCreateBody {
+    let anywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
+    let config = json(&Config { listen: Some(anywhere), ..config.clone() });
+    for variable in bundle.env.iter_mut().flatten() {
+        if variable.starts_with(&format!("{CONFIG}=")) {
+            *variable = format!("{CONFIG}={config}");
+        }
+    }
+    let at = PortBinding {
+        host_ip: Some(Ipv4Addr::LOCALHOST.to_string()),
+        host_port: Some(String::new()),
+    };
+    bundle.exposed_ports = Some(vec![inner_port()]);
+    let host = bundle.host_config.get_or_insert_default();
+    host.port_bindings = Some(HashMap::from([(inner_port(), Some(vec![at]))]));
+    bundle
+}
+
+/// Where the engine says that it has published the gateway: a port of 127.0.0.1; or else all that it says.
+pub(super) fn published_at(ports: Option<PortMap>) -> Result<u16, String> {
+    let bindings = ports.unwrap_or_default().remove(&inner_port()).flatten().unwrap_or_default();
+    let told: Vec<_> = bindings
+        .iter()
+        .map(|at| {
+            let part = |part: &Option<String>| part.clone().unwrap_or_default();
+            format!("{}:{}", part(&at.host_ip), part(&at.host_port))
+        })
+        .collect();
+    match told.as_slice() {
+        [one] => match one.parse() {
+            Ok(SocketAddr::V4(at)) if *at.ip() == Ipv4Addr::LOCALHOST && at.port() > 0 => {
+                Ok(at.port())
+            }
+            _ => Err(one.clone()),
+        },
+        [] => Err("nowhere".to_owned()),
+        more => Err(more.join(", ")),
+    }
+}
+
+fn inner_port() -> String {
+    format!("{PORT}/tcp")
+}
+
+fn json(config: &Config) -> String {
+    serde_json::to_string(config).expect("plain data has a JSON form")
 }
 
 /// Settings of the bundle's net namespace, which has the host's for a start: a host with containers forwards.
@@ -107,4 +160,57 @@ pub(super) fn check(spec: &Spec) -> Result<(), DockerError> {
         return Err(DockerError::LongList { bytes: config.len(), longest: LONGEST });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use claude_bottle_protocol::gateway::Limits;
+
+    use super::*;
+
+    fn bound(all: &[(&str, &str)]) -> PortMap {
+        let one = |(ip, port): &(&str, &str)| PortBinding {
+            host_ip: Some((*ip).to_owned()),
+            host_port: Some((*port).to_owned()),
+        };
+        HashMap::from([("8888/tcp".to_owned(), Some(all.iter().map(one).collect()))])
+    }
+
+    #[test]
+    fn it_is_published_on_loopback_or_not_at_all() {
+        assert_eq!(published_at(Some(bound(&[("127.0.0.1", "49153")]))), Ok(49_153));
+        assert_eq!(published_at(None), Err("nowhere".to_owned()));
+        for (ports, told) in [
+            (HashMap::new(), "nowhere"),
+            (bound(&[]), "nowhere"),
+            (bound(&[("127.0.0.1", "0")]), "127.0.0.1:0"),
+            (bound(&[("0.0.0.0", "49153")]), "0.0.0.0:49153"),
+            (bound(&[("127.0.0.2", "49153")]), "127.0.0.2:49153"),
+            (bound(&[("", "49153")]), ":49153"),
+            (bound(&[("127.0.0.1", "49153"), ("::", "49153")]), "127.0.0.1:49153, :::49153"),
+        ] {
+            assert_eq!(published_at(Some(ports)), Err(told.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_published_bundle_differs_in_where_its_gateway_listens() {
+        let allow = vec!["a.test:443".into()];
+        let limits = Limits::default();
+        let config = Config { allow, listen: None, resolver: None, limits };
+        let mut spec = Spec::new("b");
+        spec.bundle.gateway = Some(config.clone());
+        let env = env(&spec, Ipv4Addr::new(10, 210, 0, 2));
+        let env = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let own = ContainerCreateBody { env: Some(env), ..ContainerCreateBody::default() };
+        let all = published(own.clone(), &config);
+        let changed = own.env.iter().flatten().zip(all.env.iter().flatten());
+        let changed: Vec<_> = changed.filter(|(own, all)| own != all).collect();
+        assert_eq!(changed.len(), 1);
+        assert!(changed[0].0.contains(r#""10.210.0.2:8888""#), "{changed:?}");
+        assert!(changed[0].1.contains(r#""0.0.0.0:8888""#), "{changed:?}");
+        let host = serde_json::to_value(all.host_config).unwrap();
+        let at = json!({ "8888/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "" }] });
+        assert_eq!(host, json!({ "PortBindings": at }));
+    }
 }

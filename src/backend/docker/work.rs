@@ -17,7 +17,7 @@ const NAME_PART: usize = 31;
 const ANY: &str = "NUMBER";
 
 /// The name of a bottle for this plan.
-fn name(plan: &Plan, number: &str) -> String {
+pub(in crate::backend) fn name(plan: &Plan, number: &str) -> String {
     let part: String = plan.agent.chars().take(NAME_PART).collect();
     format!("{}-{number}", part.trim_end_matches('-'))
 }
@@ -105,9 +105,10 @@ pub(super) fn outline(plan: &Plan) -> Result<Outline, String> {
     steps.push("remove containers, volumes and networks".to_owned());
     Ok(Outline {
         bottle: format!("the third address of a free /28 in {pool}"),
-        bundle: "the second one".to_owned(),
+        bundle: Some("the second one".to_owned()),
         runtime: format!("{runtime}, in a container of the image {image}"),
         runs: if has_way_out { vec![DAEMON] } else { Vec::new() },
+        leaks: Vec::new(),
         steps,
     })
 }

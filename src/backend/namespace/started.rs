@@ -101,7 +101,8 @@ pub(super) fn outline(plan: &Plan) -> Outline {
     steps.push("end every process in it, upon which the kernel removes the namespaces".to_owned());
     let runs = if plan.egress.is_empty() { Vec::new() } else { vec!["gateway"] };
     let [bottle, bundle] = [bottle, bundle].map(|address| address.to_string());
-    Outline { bottle, bundle, runtime: "Linux namespaces".to_owned(), runs, steps }
+    let (bundle, runtime) = (Some(bundle), "Linux namespaces".to_owned());
+    Outline { bottle, bundle, runtime, runs, leaks: Vec::new(), steps }
 }
 
 /// A bottle for work.

@@ -18,53 +18,27 @@ use super::launch::{Ground as _, Launched, launch};
 use super::machine::MachineBottle;
 use super::plan::Spec;
 use super::smolvm::version::UNENFORCED;
-use super::{drawn, holes, under_test};
+use super::{drawn, failed, under_test};
 use crate::backend::docker::Engine;
 use crate::backend::docker::private::PrivateEngine;
 use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
-use crate::backend::{Arena, Backend, Cause, LaunchError};
+use crate::backend::{Arena, LaunchError};
 use crate::bottle::{Bottle, Command};
 use crate::breach::Breach;
-use crate::expected::Table;
 use crate::host::Endpoint;
 use crate::lab::{
     Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Wiring, Witness,
     batch_line, converse,
 };
 use crate::probe::attempt::fresh_nonce;
-use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
-/// The backend's name.
-const NAME: &str = "smolmachines";
 /// How long a prober with nothing to do may take, in a machine that is emulated.
 const IDLE: Duration = Duration::from_secs(60);
 /// The variable that says how many times as long everything may take in a machine, where its processor is emulated.
 const SLOWNESS: &str = "CLAUDE_BOTTLE_SMOLVM_SLOWNESS";
-/// Bottles that are micro virtual machines, each under test on the host of a private engine of its own.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Smolmachines;
 
-#[async_trait]
-impl Backend for Smolmachines {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn breaches(&self) -> &'static [Breach] {
-        holes::ALL
-    }
-
-    fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
-        Some(drawn::topology(breach).table(probes, NAME))
-    }
-
-    async fn launch(&self, breach: Option<Breach>) -> Result<Box<dyn Arena>, LaunchError> {
-        Ok(Box::new(Box::pin(MachineArena::launch(breach)).await?))
-    }
-}
-
-struct MachineArena {
+pub(super) struct MachineArena {
     bottle: MachineBottle,
     lab: MachineLab,
     engine: Arc<PrivateEngine>,
@@ -84,19 +58,19 @@ struct MachineLab {
     slowness: u32,
 }
 
-/// What turns the cause into the error of a step of a launch.
-fn failed<E: Into<Cause>>(step: &str) -> impl FnOnce(E) -> LaunchError {
-    LaunchError::at(NAME, step)
-}
-
 impl MachineArena {
-    async fn launch(breach: Option<Breach>) -> Result<Self, LaunchError> {
+    /// Sound, or with the hole that `breach` makes. `loopback`: whether the host's is opened to it all the same.
+    pub(super) async fn launch(
+        breach: Option<Breach>,
+        loopback: bool,
+    ) -> Result<Self, LaunchError> {
         let program = which::which("smolvm").map_err(failed("there is no smolvm on PATH"))?;
         let cache = Cache::of_user().map_err(failed("there is no cache"))?;
         let world = Elsewhere::new();
         let engine = PrivateEngine::start(&world.surroundings(), Elsewhere::host()).await;
         let engine = Arc::new(engine.map_err(failed("the private engine does not start"))?);
-        let launched = Self::on(&engine, &world, &program, &cache, breach).await;
+        let spec = under_test::spec(name(), breach, loopback);
+        let launched = Self::on(&engine, &world, &program, &cache, spec).await;
         if launched.is_err() {
             // With the engine all of it goes.
             let _ = engine.end().await;
@@ -109,7 +83,7 @@ impl MachineArena {
         world: &Elsewhere,
         program: &Path,
         cache: &Cache,
-        breach: Option<Breach>,
+        spec: Spec,
     ) -> Result<Self, LaunchError> {
         let resolver = engine.helper().forwarder(Elsewhere::resolver()).await;
         let resolver = resolver.map_err(failed("the host's resolver does not start"))?;
@@ -120,8 +94,6 @@ impl MachineArena {
         let ground = LabGround::new(lab, program, client).await;
         let ground = ground.map_err(failed("smolvm does not run in the lab"))?;
 
-        let name = format!("bottle-{:08x}", rand::random::<u32>());
-        let spec = under_test::spec(name, breach);
         let unenforced = std::env::var_os(UNENFORCED).is_some_and(|value| value == "1");
         let launched = Box::pin(launch(&ground, cache, &spec, unenforced, &|_| {})).await;
         let launched = launched.map_err(failed("the bottle does not start"))?;
@@ -170,6 +142,10 @@ impl MachineArena {
             slowness: slowness()?,
         })
     }
+}
+
+fn name() -> String {
+    format!("bottle-{:08x}", rand::random::<u32>())
 }
 
 /// How many times as long everything may take, as [`SLOWNESS`] says.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use claude_bottle_protocol::helper::{Address, Bottle, Net, Route};
 use ipnet::IpNet;
 
-use super::plan::{GATEWAY, Network, Plan, Spec};
+use super::plan::{GATEWAY, Network, Plan, Spec, Way};
 use super::smolvm::arguments::Open;
 use super::smolvm::version::Version;
 use super::under_test::{self, POOL};
@@ -28,9 +28,10 @@ const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 96, 0, 2));
 const RESOLVERS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
 
-/// A machine under test and all that is around it, sound or with the hole that `breach` makes.
-pub(super) fn topology(breach: Option<Breach>) -> Topology {
-    let spec = under_test::spec(BOTTLE.to_owned(), breach);
+/// A machine under test and all that is around it, sound or with the hole that `breach` makes; with the host's loopback, if somebody
+/// has said so.
+pub(super) fn topology(breach: Option<Breach>, loopback: bool) -> Topology {
+    let spec = under_test::spec(BOTTLE.to_owned(), breach, loopback);
     let bundle = bundle();
     let world = Elsewhere::new().with(&under_test::place(&bundle, &spec.holes));
     world.topology(draw(&spec, &bundle))
@@ -49,9 +50,9 @@ fn bundle() -> BundlePlan {
 
 fn draw(spec: &Spec, bundle: &BundlePlan) -> Drawn {
     let mut drawn = beside(bundle, &BundleSpec::new(BOTTLE), walls(spec));
-    let has_network = matches!(spec.holes.network, Network::Allowed | Network::Open(Open::Own));
+    let has_network = matches!(spec.network, Network::Allowed | Network::Open(Open::Own));
     drawn.nets.push(machine(has_network));
-    if spec.holes.network != Network::Missing {
+    if spec.network != Network::Missing {
         drawn.monitors.push(monitor(spec, bundle.bundle_address, has_network));
     }
     drawn
@@ -72,12 +73,12 @@ fn machine(has_network: bool) -> Net {
 }
 
 fn monitor(spec: &Spec, bundle: Ipv4Addr, has_network: bool) -> Monitor {
-    let plan = Plan::new(spec, bundle, Version::KEEPS_ALLOW_LIST, false);
+    let plan = Plan::new(spec, Way::Direct(bundle), Version::KEEPS_ALLOW_LIST, false);
     let allow = plan.expect("what is probed is no refused plan").allow;
     let nets = |nets: &[&str]| -> Vec<IpNet> {
         nets.iter().map(|net| net.parse().expect("a network")).collect()
     };
-    let is_open = matches!(spec.holes.network, Network::Open(_));
+    let is_open = matches!(spec.network, Network::Open(_));
     Monitor {
         machine: BOTTLE.into(),
         net: Elsewhere::host().into(),
@@ -130,7 +131,7 @@ mod tests {
                     .any(|breach| probe.proven_by.iter().any(|name| name == breach.name()))
         };
         let probes: Vec<_> = catalogue.probes().iter().filter(here).cloned().collect();
-        let table = topology(None).table(&probes, "smolmachines");
+        let table = topology(None, false).table(&probes, "smolmachines");
         let is_tried = |probe: &&Probe| {
             table
                 .iter()
@@ -145,7 +146,7 @@ mod tests {
     fn every_attempt_has_an_expectation_and_every_breach_its_probes() {
         let probes = probes();
         let leaks = |breach: Option<Breach>| {
-            let table = topology(breach).table(&probes, "smolmachines");
+            let table = topology(breach, false).table(&probes, "smolmachines");
             let mut noticed = Vec::new();
             for (probe, what, expected) in table.iter() {
                 let at = format!("{breach:?}: {probe}: {what}: {expected}: {}", expected.why);
@@ -173,5 +174,20 @@ mod tests {
             flipped.dedup();
             assert_eq!(flipped, flip::declared(&probes, *breach, "smolmachines"), "{breach:?}");
         }
+    }
+
+    /// Whoever opens the host's loopback to machines is told by the probes what is open then.
+    #[test]
+    fn with_the_hosts_loopback_a_sound_machine_leaks_what_the_breach_of_it_does() {
+        let probes = probes();
+        let leaks = |breach, loopback| {
+            let table = topology(breach, loopback).table(&probes, "smolmachines");
+            let leaked = table.iter().filter(|(.., expected)| expected.agrees(Kind::Leaked));
+            leaked.map(|(probe, what, _)| (probe.to_owned(), what.to_owned())).collect::<Vec<_>>()
+        };
+        let opened = leaks(None, true);
+        assert!(opened.iter().any(|(probe, _)| probe == "loopback-reach"), "{opened:?}");
+        assert_eq!(opened, leaks(Some(Breach::GatewayAllowed), false));
+        assert_eq!(opened, leaks(Some(Breach::GatewayAllowed), true));
     }
 }

@@ -23,11 +23,11 @@ pub(super) const ALL: &[Breach] = &[
 pub(super) fn make(spec: &mut Spec, breach: Breach) {
     let holes = &mut spec.holes;
     match breach {
-        Breach::NoBundleRoute => holes.network = Network::Missing,
+        Breach::NoBundleRoute => spec.network = Network::Missing,
         Breach::NoexecRoot => holes.noexec = true,
         Breach::EgressOnAllInterfaces => holes.egress_on_all_interfaces = true,
-        Breach::UnrestrictedNet => holes.network = Network::Open(Open::Own),
-        Breach::PlainNet => holes.network = Network::Open(Open::PassedOn),
+        Breach::UnrestrictedNet => spec.network = Network::Open(Open::Own),
+        Breach::PlainNet => spec.network = Network::Open(Open::PassedOn),
         Breach::WideCidr => holes.also_allowed.push(Elsewhere::private_range()),
         Breach::GatewayAllowed => holes.also_allowed.push(Ipv4Net::from(GATEWAY)),
         Breach::PublishedPort => holes.also_allowed.push(Ipv4Net::from(Elsewhere::published())),

@@ -159,9 +159,22 @@ impl Ground for LabGround {
     }
 
     async fn reaches(&self, address: SocketAddr, _from: Ipv4Addr) -> bool {
-        let InLab { engine, net } = &self.lab;
+        let how = self.lab.dialled(address).await;
+        matches!(how, Some(How::Answered | How::Connected | How::Refused))
+    }
+
+    async fn listens(&self, port: u16) -> bool {
+        let how = self.lab.dialled((Ipv4Addr::LOCALHOST, port).into()).await;
+        matches!(how, Some(How::Answered | How::Connected))
+    }
+}
+
+impl InLab {
+    /// What comes of dialling this address from there.
+    async fn dialled(&self, address: SocketAddr) -> Option<How> {
+        let Self { engine, net } = self;
         let prober = engine.helper().start(Process::Prober { net: net.clone() }).await;
-        let Ok(prober) = prober else { return false };
+        let prober = prober.ok()?;
         let (output, mut input) = prober.stdio.into_split();
         let target = Target { host: address.ip().to_string(), port: address.port() };
         let batch = Batch {
@@ -169,13 +182,10 @@ impl Ground for LabGround {
             fuse: Fuse::Namespaces(engine.inode(net).into_iter().collect()),
             attempts: vec![attempt(0, fresh_nonce(), Action::Tcp(target))],
         };
-        if input.write_all(&batch_line(&batch)).await.is_err() {
-            return false;
-        }
+        input.write_all(&batch_line(&batch)).await.ok()?;
         let mut lines = StreamLines::new(output);
         let answers = converse(&batch, &mut lines, |_| {});
         let answers = tokio::time::timeout(Duration::from_secs(20), answers).await;
-        let how = answers.ok().and_then(|answers| Some(answers.words.get(&0)?.0.how));
-        matches!(how, Some(How::Answered | How::Connected | How::Refused))
+        Some(answers.ok()?.words.get(&0)?.0.how)
     }
 }

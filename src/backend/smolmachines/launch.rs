@@ -1,6 +1,6 @@
 //! Carries a plan out, step by step; each is pushed on the stack of undo steps the moment the thing exists.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::cache::{Cache, CacheError};
 use super::guard::Guard;
 use super::image::{Hatch, Image, ImageError};
 use super::machine::{MachineBottle, Undo};
-use super::plan::{Plan, Refused, Spec};
+use super::plan::{LOOPBACK, Network, Plan, Refused, Spec, Way};
 use super::smolvm::arguments::{Create, Source};
 use super::smolvm::run::Started;
 use super::smolvm::version::Version;
@@ -87,9 +87,15 @@ pub enum LaunchFailed {
     /// The monitor is a process of this host's, and would not reach the bundle either.
     #[error(
         "this host does not reach the bundle's address {0}, as with engines in a virtual machine (Docker Desktop): the machine would not \
-         either. To publish the bundle on the host's loopback instead would open every port of that to the machine, so it is not done"
+         either. {LOOPBACK}=1 publishes its gateway on this host's loopback instead, which opens every port of that to the machine"
     )]
-    NotReached(IpAddr),
+    NotReached(Ipv4Addr),
+    /// Nor there, as with engines elsewhere.
+    #[error(
+        "the engine has published the bundle's gateway at port {0} of its host's loopback, where this host finds nobody: the engine is on \
+         another machine (take one on this machine)"
+    )]
+    NotPublished(u16),
     /// Somebody has a machine of that name.
     #[error(
         "smolvm has a machine {0} already (`claude-bottle ls` tells whose it is, if it is a bottle)"
@@ -134,6 +140,9 @@ pub trait Ground: Send + Sync {
     /// Whether a packet for this address gets to somebody, from where the monitor will be: an answer, if only a refusal.
     /// `from`: the address that this host has on the network of that one, if it is on it.
     async fn reaches(&self, address: SocketAddr, from: Ipv4Addr) -> bool;
+
+    /// Whether somebody listens at this port of loopback, where the monitor will be.
+    async fn listens(&self, port: u16) -> bool;
 }
 
 /// A launched bottle.
@@ -158,7 +167,7 @@ pub struct Bundled {
     pub pid: i64,
 }
 
-/// Launches a bottle of the toolbox's own image, as for probing. `unenforced`: whether a smolvm that drops allow-lists will do.
+/// Launches a bottle. `unenforced`: whether a smolvm that drops allow-lists will do.
 /// `done` is called after each step.
 ///
 /// Whatever was made before a failure, or before the future is dropped, is undone. What a launcher leaves that is killed has its
@@ -190,8 +199,17 @@ async fn run(
     teardown: &mut Teardown,
 ) -> Result<Launched, LaunchFailed> {
     let smolvm = ground.smolvm();
+    let version = smolvm.version();
+    let planned = |way| Plan::new(spec, way, version, unenforced);
     // Before anything is made: of the plan only the bundle's address is not known yet.
-    Plan::new(spec, Ipv4Addr::UNSPECIFIED, smolvm.version(), unenforced)?;
+    planned(Way::Direct(Ipv4Addr::UNSPECIFIED))?;
+    if !version.takes_archives() {
+        return Err(ImageError::NoArchives { version }.into());
+    }
+    let wanted = match &spec.image {
+        Some(image) => Some((image.clone(), ground.engine().image(image).await?)),
+        None => None,
+    };
     // What is undone is known by its name.
     if smolvm.machine(&spec.name).await?.is_some() {
         return Err(LaunchFailed::Taken(spec.name.clone()));
@@ -200,18 +218,33 @@ async fn run(
 
     let mut beside = crate::backend::docker::Spec::new(spec.name.clone());
     beside.pool = spec.pool.unwrap_or(beside.pool);
-    let bundle =
-        beside::launch(ground.engine(), &beside, teardown, &|| done(Step::Network)).await?;
-    let Bundle { plan: bundle_plan, image, container, guard: bundle_guard } = bundle;
-    let plan = Plan::new(spec, bundle_plan.bundle_address, smolvm.version(), unenforced)?;
-    if !ground.reaches((plan.bundle, ANY_PORT).into(), bundle_plan.gateway).await {
-        return Err(LaunchFailed::NotReached(plan.bundle.into()));
-    }
+    beside.bundle.gateway.clone_from(&spec.gateway);
+    let networked = || done(Step::Network);
+    let launching = beside::launch(ground.engine(), &beside, teardown, &networked);
+    let mut bundle = Box::pin(launching).await?;
+    let (address, host) = (bundle.plan.bundle_address, bundle.plan.gateway);
+    let is_direct =
+        spec.network == Network::Missing || ground.reaches((address, ANY_PORT).into(), host).await;
+    let way = if is_direct {
+        Way::Direct(address)
+    } else if spec.loopback && spec.gateway.is_some() {
+        planned(Way::Loopback(0))?;
+        let port = bundle.publish(ground.engine(), &beside, teardown).await?;
+        if !ground.listens(port).await {
+            return Err(LaunchFailed::NotPublished(port));
+        }
+        Way::Loopback(port)
+    } else {
+        return Err(LaunchFailed::NotReached(address));
+    };
+    let plan = planned(way)?;
+    let Bundle { plan: bundle_plan, image, container, gateway, guard: bundle_guard } = bundle;
     done(Step::Bundle);
 
-    // The tag holds a hash of all that is in it, and every engine builds it anew.
-    let (engine, digest) = (Box::new(ground.engine().clone()), Some(image.clone()));
-    let image = Image::Docker { engine, reference: image, digest };
+    // The tag of the toolbox's image holds a hash of all that is in it, and every engine builds that anew.
+    let (reference, digest) = wanted.unwrap_or_else(|| (image.clone(), image));
+    let engine = Box::new(ground.engine().clone());
+    let image = Image::Docker { engine, reference, digest: Some(digest) };
     let ready = image.ready(smolvm, cache, ground.hatch()).await?;
     done(Step::Image);
 
@@ -224,8 +257,11 @@ async fn run(
         env: &env,
         labels: &labels,
         size: plan.size,
+        volumes: &plan.volumes,
         open: plan.open,
         ports: &[],
+        // What the image itself would run is what the bottle is for, and wants a terminal.
+        workload: spec.image.as_ref().map(|_| "true"),
     };
     // Before it is asked for: what was asked for and not answered may exist.
     let guard = Guard::new(smolvm, &plan.name);
@@ -248,7 +284,10 @@ async fn run(
         }
     }
     if matches!(ready.source(), Source::Image(_)) {
-        lay_out(smolvm, &plan.name).await?;
+        // The file system of such a machine is laid out with its first command, and what is copied into it before is not seen by
+        // commands (1.9.1). Whether there is such a program in it does not matter.
+        let first: &[&str] = if spec.image.is_some() { &["true"] } else { &[IN_IMAGE, "version"] };
+        smolvm.exec(&plan.name, first).await?;
     }
     done(Step::Started);
 
@@ -256,7 +295,10 @@ async fn run(
     let monitor = smolvm.machine(&plan.name).await?.and_then(|machine| machine.pid);
     done(Step::Greeted);
     let undo = Undo { teardown: std::mem::take(teardown), machine: guard, bundle: bundle_guard };
-    let bottle = MachineBottle::new(plan.name.clone(), toolbox.to_owned(), session, exec, undo);
+    let gateway = gateway.map(|gateway| (gateway, ground.engine().clone(), container.id));
+    let (toolbox, note) = (toolbox.to_owned(), plan.note());
+    let bottle = MachineBottle::new(plan.name.clone(), toolbox, session, exec, undo);
+    let bottle = bottle.with(gateway, note);
     let bundle = Bundled { plan: bundle_plan, pid: container.pid };
     Ok(Launched { plan, bundle, monitor, bottle })
 }
@@ -271,12 +313,6 @@ fn toolboxes(version: Version, noexec: bool) -> ([&'static str; 2], Vec<(&'stati
         (false, false) => ([IN_IMAGE; 2], Vec::new()),
         (false, true) => ([IN_IMAGE, TOOLBOX], vec![(TOOLBOX, 0o644)]),
     }
-}
-
-/// Runs a command for the first time. The file system of a machine that is made of an image is laid out by then, and what is
-/// copied into it before is not seen by commands (1.9.1).
-async fn lay_out(smolvm: &Smolvm, machine: &str) -> Result<(), SmolvmError> {
-    smolvm.exec(machine, &[IN_IMAGE, "version"]).await.map(drop)
 }
 
 /// Copies the toolbox in, and opens a session. The path of the commands' toolbox, the session, and its `machine exec`.

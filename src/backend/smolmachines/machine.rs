@@ -8,6 +8,8 @@ use async_trait::async_trait;
 
 use super::guard::Guard;
 use super::smolvm::run::End;
+use crate::backend::docker::Engine;
+use crate::backend::docker::gateway::Gateway;
 use crate::backend::docker::launch::Guard as BundleGuard;
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
@@ -27,6 +29,9 @@ pub struct MachineBottle {
     /// The `machine exec`: dropped, it is killed.
     exec: Mutex<Option<End>>,
     undo: tokio::sync::Mutex<Option<Undo>>,
+    /// The gateway in its bundle, the engine and the bundle's container; none where nothing may be reached.
+    gateway: Option<(Gateway, Engine, String)>,
+    note: Option<String>,
 }
 
 /// What there is to undo, and what does so where nobody asks for it: first the machine, then its bundle.
@@ -53,7 +58,17 @@ impl MachineBottle {
         exec: End,
         undo: Undo,
     ) -> Self {
-        Self { name, toolbox, session, exec: Mutex::new(Some(exec)), undo: Some(undo).into() }
+        let (exec, undo) = (Mutex::new(Some(exec)), Some(undo).into());
+        Self { name, toolbox, session, exec, undo, gateway: None, note: None }
+    }
+
+    /// With the gateway in its bundle, and what a person should know of it.
+    pub(super) fn with(
+        self,
+        gateway: Option<(Gateway, Engine, String)>,
+        note: Option<String>,
+    ) -> Self {
+        Self { gateway, note, ..self }
     }
 }
 
@@ -71,10 +86,22 @@ impl Bottle for MachineBottle {
         self.session.start(command)
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.note.iter().cloned().collect()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let gateway = self.gateway.as_ref();
+        gateway.map(|(gateway, ..)| gateway.refusals()).unwrap_or_default()
+    }
+
     async fn teardown(&self) -> Result<(), TeardownError> {
         let Some(undo) = self.undo.lock().await.take() else { return Ok(()) };
         self.session.close(ENDING).await;
         drop(self.exec.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        if let Some((gateway, engine, bundle)) = &self.gateway {
+            gateway.end(engine, bundle).await;
+        }
         undo.run().await
     }
 }

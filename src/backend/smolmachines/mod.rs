@@ -10,12 +10,15 @@
 //! | `plan` | what a machine is made with, and which plans are refused |
 //! | `launch`, `machine`, `guard` | carrying a plan out, the handle, and what is undone when that is dropped |
 //! | `on_host` | smolvm and an engine on this host |
+//! | `work` | a bottle for work: an agent of a manifest as it is wanted here |
 //! | `cleanup` | the machines that there are |
 //! | `under_test`, `holes`, `arena`, `in_lab` | a machine under test, in a lab around a private engine |
 //! | `drawn` | the same for the simulator and for reports |
 
 #[cfg(target_os = "linux")]
 mod arena;
+#[cfg(target_os = "linux")]
+mod backend;
 pub mod cache;
 #[cfg(target_os = "linux")]
 pub mod cleanup;
@@ -39,10 +42,24 @@ pub mod plan;
 pub mod smolvm;
 #[cfg(target_os = "linux")]
 mod under_test;
+#[cfg(target_os = "linux")]
+mod work;
 
 #[cfg(target_os = "linux")]
-pub use self::arena::Smolmachines;
+pub use self::backend::Smolmachines;
 #[cfg(target_os = "linux")]
 pub use self::launch::launch;
 #[cfg(target_os = "linux")]
 pub use self::machine::MachineBottle;
+#[cfg(target_os = "linux")]
+use super::{Cause, LaunchError};
+
+/// The backend's name.
+#[cfg(target_os = "linux")]
+const NAME: &str = "smolmachines";
+
+/// What turns the cause into the error of a step of a launch.
+#[cfg(target_os = "linux")]
+fn failed<E: Into<Cause>>(step: &str) -> impl FnOnce(E) -> LaunchError {
+    LaunchError::at(NAME, step)
+}

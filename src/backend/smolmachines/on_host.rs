@@ -62,6 +62,11 @@ impl Ground for OnHost {
     async fn reaches(&self, address: SocketAddr, from: Ipv4Addr) -> bool {
         is_reached(address, from).await
     }
+
+    async fn listens(&self, port: u16) -> bool {
+        let dialled = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        matches!(tokio::time::timeout(PATIENCE, dialled).await, Ok(Ok(_)))
+    }
 }
 
 async fn is_reached(address: SocketAddr, from: Ipv4Addr) -> bool {

@@ -24,6 +24,26 @@ pub enum Open {
     Own,
 }
 
+/// How much of its host a machine may take; what is left out is smolvm's own default, 4 processors and 8192 MiB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Processors.
+    pub processors: Option<u32>,
+    /// Memory in MiB.
+    pub memory: Option<u32>,
+}
+
+/// A folder of the host's, shown in a machine. smolvm takes no single files, and splits at colons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// The path on the host, without a `:`.
+    pub source: String,
+    /// The path in the machine, without one either.
+    pub target: String,
+    /// Whether the machine may write there.
+    pub writable: bool,
+}
+
 /// How `machine create` makes a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create<'a> {
@@ -37,12 +57,17 @@ pub struct Create<'a> {
     pub env: &'a [(&'a str, &'a str)],
     /// What is written down with it, for releases that can; see [`Version::has_labels`].
     pub labels: &'a [(&'a str, &'a str)],
-    /// How many processors it has, and how much memory in MiB; smolvm's own defaults are 4 and 8192.
-    pub size: Option<(u32, u32)>,
+    /// How much of its host it may take.
+    pub size: Size,
+    /// What it is shown of its host.
+    pub volumes: &'a [Volume],
     /// Whether it has a network without an allow-list: a hole.
     pub open: Option<Open>,
     /// Ports of the host's and ports of the machine's that these lead to: a hole.
     pub ports: &'a [(u16, u16)],
+    /// What is run in it on its start, in place of what its image names; for releases that can, see
+    /// [`Version::names_by_flag`].
+    pub workload: Option<&'a str>,
 }
 
 /// `smolvm machine create`.
@@ -52,8 +77,15 @@ pub fn create(version: Version, create: &Create<'_>) -> Vec<String> {
         Source::Pack(path) => words(["--from", path]),
         Source::Image(image) => words(["--image", image]),
     });
-    if let Some((processors, memory)) = create.size {
-        arguments.extend(words(["--cpus", &processors.to_string(), "--mem", &memory.to_string()]));
+    let Size { processors, memory } = create.size;
+    for (flag, number) in [("--cpus", processors), ("--mem", memory)] {
+        if let Some(number) = number {
+            arguments.extend(words([flag, &number.to_string()]));
+        }
+    }
+    for Volume { source, target, writable } in create.volumes {
+        let how = if *writable { "" } else { ":ro" };
+        arguments.extend(words(["--volume", &format!("{source}:{target}{how}")]));
     }
     for network in create.allow {
         arguments.extend(words(["--allow-cidr", &network.to_string()]));
@@ -73,6 +105,9 @@ pub fn create(version: Version, create: &Create<'_>) -> Vec<String> {
         for (name, value) in create.labels {
             arguments.extend(words(["--label", &format!("{name}={value}")]));
         }
+    }
+    if let Some(workload) = create.workload.filter(|_| version.names_by_flag()) {
+        arguments.extend(words(["--", workload]));
     }
     arguments
 }
@@ -167,11 +202,26 @@ mod tests {
             allow: &allow,
             env: &[("HTTPS_PROXY", "http://10.0.0.5:8888")],
             labels: &[("claude-bottle.bottle", "b1")],
-            size: Some((2, 2048)),
+            size: Size { processors: Some(2), memory: Some(2048) },
+            volumes: &[],
             open: None,
             ports: &[],
+            workload: None,
         };
-        let closed = Create { allow: &[], env: &[], labels: &[], size: None, ..made.clone() };
+        let size = Size::default();
+        let closed = Create { allow: &[], env: &[], labels: &[], size, ..made.clone() };
+        let volume = |writable| Volume {
+            source: "/home/me/a project".into(),
+            target: if writable { "/work" } else { "/notes" }.into(),
+            writable,
+        };
+        let volumes = [true, false].map(volume);
+        let shown = Create {
+            size: Size { processors: None, memory: Some(512) },
+            volumes: &volumes,
+            workload: Some("true"),
+            ..made.clone()
+        };
         let open = Create {
             from: Source::Image("/images/i.tar"),
             open: Some(Open::Own),
@@ -184,6 +234,7 @@ mod tests {
             writeln!(golden, "# {version}").unwrap();
             for arguments in [
                 create(version, &made),
+                create(version, &shown),
                 create(version, &closed),
                 create(version, &open),
                 create(version, &plain),

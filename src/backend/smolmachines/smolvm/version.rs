@@ -43,7 +43,9 @@ impl Version {
     /// The first that is known to have `machine create --label`; 1.4.0 has not.
     const HAS_LABELS: Self = Self::new(1, 8, 0);
     /// The first with `machine cp --mode`.
-    const COPIES_MODES: Self = Self::new(1, 9, 0);
+    pub const COPIES_MODES: Self = Self::new(1, 9, 0);
+    /// The first whose monitor opens at its host's 127.0.0.1 what a machine dials at the monitor's own address.
+    pub const REACHES_LOOPBACK: Self = Self::new(1, 7, 2);
     /// The first whose `machine create --image` takes an archive.
     pub const TAKES_ARCHIVES: Self = Self::new(1, 1, 0);
     /// The first that is known to pack the archive of an image; 1.9 takes the path for a reference and asks a registry.
@@ -72,6 +74,11 @@ impl Version {
     /// Whether `machine cp` takes `--mode`.
     pub fn copies_modes(self) -> bool {
         self >= Self::COPIES_MODES
+    }
+
+    /// Whether a machine comes to its host's loopback by its monitor's address.
+    pub fn reaches_loopback(self) -> bool {
+        self >= Self::REACHES_LOOPBACK
     }
 
     /// Whether `machine create --image` takes an archive of an image.
