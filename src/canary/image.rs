@@ -182,12 +182,14 @@ async fn removed(docker: &Docker, id: &str) {
 /// is no, or is not what the digest says; whatever else it is (no route, no name, too many requests, an error of its
 /// own), nothing is known of the image.
 fn of_registry(what: &str, error: &Error) -> Finding {
-    /// Codes of the OCI's distribution specification, and the engine's words for bytes that are not those of a digest.
+    /// Codes of the OCI's distribution specification, and the engine's words for bytes that are not those of a digest, of
+    /// both of its stores of images.
     const NO: &[&str] = &[
         "manifest unknown",
         "name unknown",
         "blob unknown",
         "verification failed",
+        "unexpected commit digest",
         "does not match provided manifest digest",
         "no matching manifest",
         "pull access denied",
@@ -200,7 +202,11 @@ fn of_registry(what: &str, error: &Error) -> Finding {
     };
     let message = message.to_lowercase();
     let told = told(error);
-    if NO.iter().any(|no| message.contains(no)) && !message.contains("toomanyrequests") {
+    // The store of containerd has no code for a manifest that is not there.
+    let is_not_there =
+        message.starts_with("failed to resolve reference") && message.ends_with(": not found");
+    let is_no = is_not_there || NO.iter().any(|no| message.contains(no));
+    if is_no && !message.contains("toomanyrequests") {
         changed(format!("{what}: {told}"))
     } else {
         Finding::Unreachable { why: format!("{what}: {told}") }
@@ -228,6 +234,12 @@ mod tests {
                 "pull access denied for a/b, repository does not exist or may require 'docker login'",
             ),
             (500, "manifest verification failed for digest sha256:0"),
+            (404, "failed to resolve reference \"r.test/a:1\": r.test/a:1: not found"),
+            (
+                500,
+                "failed commit on ref \"layer-sha256:1\": unexpected commit digest sha256:2, expected \
+                 sha256:1: failed precondition",
+            ),
             (404, "no matching manifest for linux/amd64 in the manifest list entries"),
         ] {
             assert!(matches!(of(status, no), Finding::Changed { .. }), "{no}");
@@ -238,6 +250,11 @@ mod tests {
                 "Get \"https://r.test/v2/\": dial tcp 192.0.2.1:443: connect: connection refused",
             ),
             (500, "Get \"https://r.test/v2/\": net/http: TLS handshake timeout"),
+            (
+                500,
+                "failed to resolve reference \"r.test/a:1\": failed to do request: Head \
+                 \"https://r.test/v2/a/manifests/1\": dial tcp: lookup r.test: no such host",
+            ),
             (500, "received unexpected HTTP status: 502 Bad Gateway"),
             (429, "toomanyrequests: You have reached your pull rate limit. denied: later"),
         ] {

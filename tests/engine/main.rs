@@ -7,6 +7,8 @@ mod containment;
 #[cfg(target_os = "linux")]
 mod pair;
 #[cfg(target_os = "linux")]
+mod private;
+#[cfg(target_os = "linux")]
 #[path = "../trials/mod.rs"]
 mod trials;
 
@@ -16,7 +18,7 @@ fn main() -> std::process::ExitCode {
     if std::env::var_os(bad_weather::KILLED).is_some() {
         bad_weather::launcher();
     }
-    trials::run([bad_weather::trials(), containment::trials(), pair::trials()])
+    trials::run([bad_weather::trials(), containment::trials(), pair::trials(), private::trials()])
 }
 
 #[cfg(not(target_os = "linux"))]

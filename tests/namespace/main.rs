@@ -7,6 +7,8 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod copy;
 #[cfg(target_os = "linux")]
+mod helper;
+#[cfg(target_os = "linux")]
 mod mounts;
 #[cfg(target_os = "linux")]
 mod terminal;
@@ -24,6 +26,7 @@ fn main() -> std::process::ExitCode {
     trials::run([
         commands::trials(),
         copy::trials(),
+        helper::trials(),
         mounts::trials(),
         terminal::trials(),
         walls::trials(),

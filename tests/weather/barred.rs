@@ -1,7 +1,8 @@
-//! A machine on which no user namespace can be made.
+//! A machine on which no user namespace can be made, and whether this one is.
 
 use std::path::PathBuf;
 
+use claude_bottle::host::Host;
 use libtest_mimic::Trial;
 
 use crate::run::{Marked, program};
@@ -67,6 +68,17 @@ fn memory_that_may_not_be_executed_is_gone_around() {
     assert!(ended.out.contains("cannot put the toolbox where it can be executed"), "{}", ended.out);
 }
 
+/// Reality: `unshare`(1) makes one, or does not.
+fn what_is_detected_is_what_this_machine_does() {
+    let made = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "true"])
+        .output()
+        .expect("unshare, of util-linux");
+    let found = Host::detect().user_namespaces;
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert_eq!(found.is_ok(), made.status.success(), "{found:?}, and unshare said {said}");
+}
+
 /// `cargo test --test probes`, as far as it was built.
 fn the_test_suite_ignores_with_the_reason() {
     needs_user_namespaces();
@@ -113,6 +125,7 @@ fn built(suite: &str) -> Option<PathBuf> {
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
+        what_is_detected_is_what_this_machine_does,
         nothing_runs_and_it_says_what_to_do,
         memory_that_may_not_be_executed_is_gone_around,
         the_test_suite_ignores_with_the_reason,

@@ -78,11 +78,14 @@ fn a_full_disk_is_told_and_the_other_report_is_written() {
     let (disk, other) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let (disk, other) = (disk.path().to_str().unwrap(), other.path().to_str().unwrap());
-    let script = "mount -t tmpfs -o size=4k none \"$1\" || exit 77
+    // Two pages: one for the old report, and one that the new one fills.
+    let script = "mount -t tmpfs -o size=8k none \"$1\" || exit 77
         shift
+        echo of yesterday >\"$DISK/report\"
         \"$0\" probe -q \"$@\"
         code=$?
         ls -A \"$DISK\"
+        cat \"$DISK/report\"
         exit $code";
     let run = |junit: &str, json: &str| {
         let unshare = ["--user", "--map-root-user", "--mount", "sh", "-c", script, program(), disk];
@@ -99,7 +102,8 @@ fn a_full_disk_is_told_and_the_other_report_is_written() {
         let why = format!("error: cannot write {full}: No space left on device (os error 28)\n");
         assert_eq!(ended.err, why);
         assert!(ended.out.contains("loopback-reach"), "{}", ended.out);
-        assert!(ended.out.ends_with("\n\n") || !ended.out.contains(".report-"), "{}", ended.out);
+        // The old one stays, and nothing is beside it.
+        assert!(ended.out.ends_with("\nreport\nof yesterday\n"), "{}", ended.out);
         assert!(Path::new(&fine).exists(), "the other one is there");
         std::fs::remove_file(&fine).expect("remove");
     }

@@ -12,6 +12,8 @@ static INTERNAL: LazyLock<Vec<(IpNet, &'static str)>> = LazyLock::new(|| {
         ("10.0.0.0/8", "private"),
         ("100.64.0.0/10", "shared by a provider"),
         ("127.0.0.0/8", "loopback"),
+        // Of the internet's addresses by its number, and of Azure's hosts by what answers there.
+        ("168.63.129.16/32", "metadata"),
         ("169.254.0.0/16", "link-local, metadata"),
         ("172.16.0.0/12", "private"),
         ("192.0.0.0/24", "protocol assignments"),
@@ -53,7 +55,7 @@ mod tests {
 
     #[test]
     fn every_range_is_one() {
-        assert_eq!(INTERNAL.len(), 24);
+        assert_eq!(INTERNAL.len(), 25);
     }
 
     #[test]
@@ -66,6 +68,7 @@ mod tests {
             "172.31.0.1",
             "192.168.1.1",
             "100.100.100.200",
+            "168.63.129.16",
             "169.254.169.254",
             "192.0.0.192",
             "198.19.0.1",

@@ -13,24 +13,28 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
+use crate::heard::{Heard, Watched};
 use crate::refusal::Refusal;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// Forwards the one request that begins with `bytes`, a judged head and what came behind it. What follows the request is
-/// never read: a connection carries one.
+/// Forwards the one request that begins with `bytes`, a judged head and what came behind it, until its answer is over or
+/// nothing goes either way for `idle`. What follows the request is never read: a connection carries one.
 pub(crate) async fn one(
     stream: &mut TcpStream,
     bytes: Vec<u8>,
     upstream: TcpStream,
     idle: Duration,
 ) -> Result<(), Refusal> {
+    let heard = Heard::now();
+    let upstream = Watched { stream: upstream, heard: &heard };
     let handshake = client::conn::http1::handshake::<_, Incoming>(TokioIo::new(upstream)).await;
     let (sender, connection) = handshake.map_err(|_| Refusal::NoServer)?;
     let sender = RefCell::new(Some(sender));
     let service = service_fn(|request| answer(&sender, request));
     let (read, write) = stream.split();
     let stream = tokio::io::join(std::io::Cursor::new(bytes).chain(read), write);
+    let stream = Watched { stream, heard: &heard };
     let mut builder = server::conn::http1::Builder::new();
     let serving = builder.keep_alive(false).serve_connection(TokioIo::new(stream), service);
     let both = async {
@@ -42,7 +46,7 @@ pub(crate) async fn one(
             _ = &mut connection => { let _ = serving.await; }
         }
     };
-    let _ = tokio::time::timeout(idle, both).await;
+    tokio::select! { () = both => {}, () = heard.silence(idle) => {} }
     Ok(())
 }
 

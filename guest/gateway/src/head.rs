@@ -7,7 +7,7 @@ use crate::host::{self, Host};
 use crate::refusal::Refusal;
 
 /// The longest head in bytes.
-pub(crate) const LONGEST: usize = 16 * 1024;
+const LONGEST: usize = 16 * 1024;
 /// The most header fields.
 const MOST_FIELDS: usize = 100;
 
@@ -22,9 +22,14 @@ pub(crate) struct Head {
     pub(crate) port: u16,
 }
 
-/// Where the head ends in `bytes`, if it does.
-pub(crate) fn end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
+/// Where the head ends in `bytes`; none while it is not there as a whole.
+pub(crate) fn end(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+    let longest = &bytes[..bytes.len().min(LONGEST)];
+    let end = longest.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    if end.is_none() && bytes.len() >= LONGEST {
+        return Err(Refusal::Malformed("the head is too long"));
+    }
+    Ok(end)
 }
 
 /// Reads a whole head. `within` is the destination of the tunnel that it was sent through, if any: then its target has to be
@@ -142,6 +147,16 @@ mod tests {
     fn read(head: &str) -> Result<String, Refusal> {
         parse(head.as_bytes(), None, None)
             .map(|head| format!("{} {} {}", head.method, head.host, head.port))
+    }
+
+    #[test]
+    fn a_head_ends_within_its_bound_or_is_too_long() {
+        let long = |length: usize| ["a".repeat(length - 4).as_bytes(), b"\r\n\r\n"].concat();
+        assert_eq!(end(b"GET / HTTP/1.1\r\n\r"), Ok(None));
+        assert_eq!(end(b"GET / HTTP/1.1\r\n\r\n\r\n\r\n"), Ok(Some(18)));
+        assert_eq!(end(&long(LONGEST)), Ok(Some(LONGEST)));
+        assert!(end(&long(LONGEST + 1)).is_err());
+        assert!(end(&vec![b'a'; LONGEST]).is_err(), "whatever comes, it cannot end in time");
     }
 
     #[test]

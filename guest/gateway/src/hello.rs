@@ -1,7 +1,7 @@
 //! The first message of a TLS client: for which server it is.
 
 use tls_parser::{
-    TlsExtension, TlsExtensionType, TlsMessage, TlsMessageHandshake,
+    SNIType, TlsExtension, TlsExtensionType, TlsMessage, TlsMessageHandshake,
     parse_tls_client_hello_extensions, parse_tls_message_handshake,
 };
 
@@ -63,10 +63,10 @@ pub(crate) fn check(bytes: &[u8], host: &Host) -> Result<Option<()>, Refusal> {
     let mut names = Vec::new();
     for extension in &extensions {
         match extension {
-            TlsExtension::SNI(list) if list.len() == 1 => {
-                names.extend(list.iter().map(|(_, name)| *name));
-            }
-            TlsExtension::SNI(_) => return Err(Refusal::Tunnel("not one server name")),
+            TlsExtension::SNI(list) => match list[..] {
+                [(SNIType::HostName, name)] => names.push(name),
+                _ => return Err(Refusal::Tunnel("not one server name")),
+            },
             other if TlsExtensionType::from(other).0 == ENCRYPTED_HELLO => {
                 return Err(Refusal::Tunnel("an encrypted TLS hello"));
             }
@@ -105,7 +105,11 @@ pub(crate) mod tests {
     }
 
     fn server_name(name: &str) -> Vec<u8> {
-        extension(0, &sized::<2>(&[&[0][..], &sized::<2>(name.as_bytes())].concat()))
+        name_of_type(0, name)
+    }
+
+    fn name_of_type(kind: u8, name: &str) -> Vec<u8> {
+        extension(0, &sized::<2>(&[&[kind][..], &sized::<2>(name.as_bytes())].concat()))
     }
 
     /// A hello with these extensions, in records of `record` bytes.
@@ -143,6 +147,11 @@ pub(crate) mod tests {
         assert_eq!(told(&[server_name("a.test")], "203.0.113.1"), other);
         assert_eq!(told(&[server_name("a.test"), server_name("b.test")], "a.test"), other);
         assert_eq!(told(&[], "a.test"), "in the tunnel: no server name");
+        // A server that does not know the type takes it for none, and answers as whoever it is by default.
+        assert_eq!(
+            told(&[name_of_type(1, "a.test")], "a.test"),
+            "in the tunnel: not one server name"
+        );
         let encrypted = [server_name("a.test"), extension(0xfe0d, &[0; 8])];
         assert_eq!(told(&encrypted, "a.test"), "in the tunnel: an encrypted TLS hello");
     }

@@ -13,6 +13,7 @@
 mod address;
 mod forward;
 mod head;
+mod heard;
 mod hello;
 mod host;
 mod limits;
@@ -121,9 +122,10 @@ fn run() -> Result<(), String> {
         let upstream = upstream::Upstream::new(&config, rules, weakness)?;
         let limits = config.limits.clone();
         let gateway = Rc::new(serve::Gateway { upstream, limits, weakness });
-        println!("listening on {address}");
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        // From here on whoever has read this may ask it to end.
+        println!("listening on {address}");
         tokio::select! {
             () = serve::accept(listener, gateway) => {}
             _ = terminate.recv() => {}

@@ -22,6 +22,9 @@ use crate::{forward, hello, tunnel};
 /// How many clients may be without a whole request at the same time: the oldest gives way to a new one.
 const UNDECIDED: usize = 256;
 
+/// Of a tunnel whose client went before anything was said.
+const GONE: &str = "it ended before it began";
+
 /// What all clients share.
 pub(crate) struct Gateway {
     pub(crate) upstream: Upstream,
@@ -125,6 +128,7 @@ async fn serve(
         return Ok(());
     }
     if stream.write_all(tunnel::ESTABLISHED).await.is_err() {
+        tell(&Refusal::Tunnel(GONE));
         return Ok(());
     }
     if let Err(refusal) = established(gateway, stream, rest, client, &asked, &cleared).await {
@@ -165,19 +169,16 @@ async fn said(
 ) -> Result<bool, Refusal> {
     loop {
         if !first.is_empty() && asked.port == 80 && !hello::is_tls(first) {
-            if let Some(end) = head::end(first) {
+            if let Some(end) = head::end(first)? {
                 let within: (Host, u16) = (asked.host.clone(), asked.port);
                 let read = head::parse(&first[..end], Some(&within), gateway.weakness);
                 return read.map(|_| true);
-            }
-            if first.len() >= head::LONGEST {
-                return Err(Refusal::Malformed("the head is too long"));
             }
         } else if !first.is_empty() && hello::check(first, &asked.host)?.is_some() {
             return Ok(false);
         }
         match stream.read_buf(first).await {
-            Ok(0) | Err(_) => return Err(Refusal::Tunnel("it ended before it began")),
+            Ok(0) | Err(_) => return Err(Refusal::Tunnel(GONE)),
             Ok(_) => {}
         }
     }
@@ -191,11 +192,8 @@ async fn read_head(
 ) -> Result<Option<usize>, Refusal> {
     let read = async {
         loop {
-            if let Some(end) = head::end(bytes) {
+            if let Some(end) = head::end(bytes)? {
                 return Ok(Some(end));
-            }
-            if bytes.len() >= head::LONGEST {
-                return Err(Refusal::Malformed("the head is too long"));
             }
             match stream.read_buf(bytes).await {
                 Ok(0) | Err(_) if bytes.is_empty() => return Ok(None),

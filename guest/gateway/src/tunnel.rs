@@ -1,12 +1,12 @@
 //! Bytes in both directions.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::Instant;
+
+use crate::heard::Heard;
 
 /// The answer to a CONNECT that is let through.
 pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
@@ -25,7 +25,7 @@ pub(crate) async fn relay(
         return;
     }
     drop(first);
-    let heard = Cell::new(Instant::now());
+    let heard = Heard::now();
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let both = async {
@@ -34,23 +34,10 @@ pub(crate) async fn relay(
             copy(from_server, to_client, &heard)
         );
     };
-    let silence = async {
-        loop {
-            let until = heard.get() + idle;
-            if Instant::now() >= until {
-                return;
-            }
-            tokio::time::sleep_until(until).await;
-        }
-    };
-    tokio::select! { () = both => {}, () = silence => {} }
+    tokio::select! { () = both => {}, () = heard.silence(idle) => {} }
 }
 
-async fn copy(
-    from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    heard: &Cell<Instant>,
-) -> std::io::Result<()> {
+async fn copy(from: ReadHalf<'_>, mut to: WriteHalf<'_>, heard: &Heard) -> std::io::Result<()> {
     loop {
         from.ready(Interest::READABLE).await?;
         let mut buffer = vec![0; BUFFER];
@@ -58,7 +45,7 @@ async fn copy(
             match from.try_read(&mut buffer) {
                 Ok(0) => return to.shutdown().await,
                 Ok(length) => {
-                    heard.set(Instant::now());
+                    heard.again();
                     to.write_all(&buffer[..length]).await?;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,

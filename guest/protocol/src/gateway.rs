@@ -35,7 +35,7 @@ pub struct Limits {
     pub head_ms: u64,
     /// How long a resolver or a server may take, in milliseconds.
     pub dial_ms: u64,
-    /// How long a tunnel may be silent in both directions, in milliseconds.
+    /// How long a tunnel, or a request under way, may be silent in both directions, in milliseconds.
     pub idle_ms: u64,
 }
 

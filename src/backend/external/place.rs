@@ -17,19 +17,26 @@ pub(super) fn place(
     bytes: &[u8],
     places: impl IntoIterator<Item = PathBuf>,
 ) -> io::Result<tempfile::TempDir> {
-    let folder = executable_from(places)?;
+    let folder = executable_from(places, is_noexec)?;
     let file = folder.path().join(FILE);
     std::fs::write(&file, bytes)?;
     std::fs::set_permissions(&file, for_everybody())?;
     Ok(folder)
 }
 
+/// Whether nothing below `place` can be executed, as it is mounted.
+fn is_noexec(place: &Path) -> bool {
+    statvfs(place).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC))
+}
+
 /// A folder of its own below the first of `places` that can be written to and is not mounted `noexec`.
-fn executable_from(places: impl IntoIterator<Item = PathBuf>) -> io::Result<tempfile::TempDir> {
+fn executable_from(
+    places: impl IntoIterator<Item = PathBuf>,
+    is_noexec: impl Fn(&Path) -> bool,
+) -> io::Result<tempfile::TempDir> {
     let mut last = io::Error::other("no folder to try");
     for place in places {
-        let noexec = statvfs(&place).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC));
-        if noexec {
+        if is_noexec(&place) {
             last = io::Error::other(format!("{} is mounted noexec", place.display()));
             continue;
         }
@@ -58,20 +65,12 @@ mod tests {
 
     #[test]
     fn a_folder_from_which_nothing_can_be_executed_is_passed_over() {
-        let good = std::env::temp_dir();
-        let folder = executable_from(["/no/such".into(), good.clone()]).unwrap();
-        assert!(folder.path().starts_with(&good));
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let noexec = mounts.lines().find_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            let place = PathBuf::from(fields.next()?);
-            let options = fields.nth(1)?;
-            (place.is_dir() && options.split(',').any(|option| option == "noexec")).then_some(place)
-        });
-        let Some(noexec) = noexec else {
-            return eprintln!("skipped: nothing is mounted noexec here");
-        };
-        let error = executable_from([noexec]).unwrap_err().to_string();
-        assert!(error.contains("noexec"), "{error}");
+        let [noexec, good] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let is_noexec = |place: &Path| place == noexec.path();
+        let places = ["/no/such".into(), noexec.path().into(), good.path().into()];
+        let folder = executable_from(places, is_noexec).unwrap();
+        assert!(folder.path().starts_with(good.path()), "{folder:?}");
+        let error = executable_from([noexec.path().into()], is_noexec).unwrap_err().to_string();
+        assert_eq!(error, format!("{} is mounted noexec", noexec.path().display()));
     }
 }

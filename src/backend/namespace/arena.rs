@@ -136,7 +136,7 @@ impl NamespaceLab {
 }
 
 /// In a bottle under test the witness stands in for the daemons, so the init has none to start.
-pub(super) fn bundle_environment() -> BTreeMap<String, String> {
+fn bundle_environment() -> BTreeMap<String, String> {
     BTreeMap::from([("BOTTLE_DAEMONS".to_owned(), String::new())])
 }
 

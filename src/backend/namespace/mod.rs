@@ -7,8 +7,6 @@ pub(super) mod helper;
 pub(in crate::backend) mod launcher;
 pub(super) mod real;
 mod started;
-#[cfg(test)]
-mod tests;
 pub(super) mod world;
 
 use async_trait::async_trait;

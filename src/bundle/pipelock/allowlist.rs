@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::classify::Host;
+use super::host::Host;
 
 /// The ports that are meant where none are named: HTTPS and HTTP.
 pub const USUAL_PORTS: [u16; 2] = [80, 443];

@@ -10,8 +10,10 @@
 
 mod allowlist;
 mod classify;
+mod host;
 mod yaml;
 
 pub use allowlist::{Allowlist, Entry, Ports, Source, USUAL_PORTS, Wanted};
-pub use classify::{Host, Name, NotAHost, classify};
+pub use classify::classify;
+pub use host::{Host, Name, NotAHost};
 pub use yaml::yaml;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::allowlist::Allowlist;
-use super::classify::Host;
+use super::host::Host;
 
 /// How long a tunnel may live. An agent's stream of answers lives for minutes, a clone of a large repository too.
 const MAX_TUNNEL_SECONDS: u32 = 3600;

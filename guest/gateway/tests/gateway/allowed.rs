@@ -4,10 +4,12 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use libtest_mimic::Trial;
+
 use crate::program::Gateway;
 use crate::servers::server;
+use crate::trials::trials;
 
-#[test]
 fn what_is_allowed_is_reached_and_nothing_else() {
     let (allowed, got) = server();
     let (other, nothing) = server();
@@ -55,7 +57,6 @@ fn what_is_allowed_is_reached_and_nothing_else() {
     assert_eq!(nothing.recv_timeout(Duration::from_secs(20)).unwrap(), "x");
 }
 
-#[test]
 fn an_empty_list_denies_all() {
     let (port, got) = server();
     let gateway = Gateway::allowing(&[]);
@@ -68,4 +69,8 @@ fn an_empty_list_denies_all() {
     assert!(got.try_recv().is_err());
     let decisions = gateway.decisions(1);
     assert_eq!(decisions[0]["target"], format!("127.0.0.1:{port}"));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![what_is_allowed_is_reached_and_nothing_else, an_empty_list_denies_all,]
 }

@@ -6,4 +6,16 @@ mod names;
 mod process;
 mod program;
 mod servers;
+#[path = "../../../../tests/trials/runner.rs"]
+mod trials;
 mod tunnels;
+
+fn main() -> std::process::ExitCode {
+    trials::run([
+        allowed::trials(),
+        limits::trials(),
+        names::trials(),
+        process::trials(),
+        tunnels::trials(),
+    ])
+}

@@ -2,10 +2,12 @@
 
 use std::sync::mpsc::Receiver;
 
+use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::program::Gateway;
 use crate::servers::{resolver, server, server_at};
+use crate::trials::trials;
 
 fn get(host: &str) -> String {
     format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n")
@@ -21,7 +23,6 @@ fn pair() -> (u16, Receiver<String>, Receiver<String>) {
     (0..100).find_map(one).expect("some port is free at both")
 }
 
-#[test]
 fn a_name_is_resolved_once_and_what_was_checked_is_dialled() {
     let (port, first, second) = pair();
     let (resolver, asked) = resolver(&[("a.test", &[&["127.0.0.1"], &["127.0.0.2"]])]);
@@ -35,7 +36,6 @@ fn a_name_is_resolved_once_and_what_was_checked_is_dialled() {
     assert_eq!(asked, ["a.test A"], "one look-up, without a search domain");
 }
 
-#[test]
 fn a_name_that_leads_elsewhere_than_to_the_internet_is_refused() {
     let (port, nothing) = server();
     let inside: &[(&str, &[&str])] = &[
@@ -79,7 +79,6 @@ fn a_name_that_leads_elsewhere_than_to_the_internet_is_refused() {
     nothing.recv().unwrap();
 }
 
-#[test]
 fn a_name_without_an_address_is_a_bad_gateway() {
     let (resolver, _asked) = resolver(&[]);
     let limits = json!({ "dial_ms": 2000 });
@@ -91,4 +90,12 @@ fn a_name_without_an_address_is_a_bad_gateway() {
         answer.starts_with("HTTP/1.1 502 ") && answer.ends_with("does not resolve\n"),
         "{answer}"
     );
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_name_is_resolved_once_and_what_was_checked_is_dialled,
+        a_name_that_leads_elsewhere_than_to_the_internet_is_refused,
+        a_name_without_an_address_is_a_bad_gateway,
+    ]
 }

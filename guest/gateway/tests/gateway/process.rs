@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
+use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::program::Gateway;
+use crate::trials::trials;
 
 /// Of the net namespace in which it was made, whichever that is.
-#[test]
 fn it_serves_a_socket_that_it_inherits() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -29,7 +30,6 @@ fn it_serves_a_socket_that_it_inherits() {
 }
 
 /// Where it is in a container of its own, which has no file.
-#[test]
 fn its_configuration_may_be_in_a_variable() {
     let start = |text: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
@@ -44,7 +44,6 @@ fn its_configuration_may_be_in_a_variable() {
     assert!(code == Some(2) && said.starts_with("gateway: BOTTLE_GATEWAY: "), "{said}");
 }
 
-#[test]
 fn signals_that_ask_it_to_end_end_it() {
     for signal in ["TERM", "INT"] {
         let mut gateway = Gateway::allowing(&[]);
@@ -54,7 +53,6 @@ fn signals_that_ask_it_to_end_end_it() {
     }
 }
 
-#[test]
 fn what_it_cannot_understand_is_an_error_and_nothing_is_let_through() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let mut told = |config: &str, more: &[&str]| {
@@ -76,4 +74,13 @@ fn what_it_cannot_understand_is_an_error_and_nothing_is_let_through() {
     // A weakness is none of a configuration's keys.
     let weak = r#"{"allow": [], "listen": "127.0.0.1:0", "weakness": "allow-all"}"#;
     assert!(told(weak, &[]).contains("unknown field"));
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        it_serves_a_socket_that_it_inherits,
+        its_configuration_may_be_in_a_variable,
+        signals_that_ask_it_to_end_end_it,
+        what_it_cannot_understand_is_an_error_and_nothing_is_let_through,
+    ]
 }

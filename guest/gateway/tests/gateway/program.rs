@@ -97,6 +97,10 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // It may wait for somebody to read its log.
+            let _ = self.process.kill();
+        }
         drop(self.process.stdin.take());
         let ended = self.process.wait();
         if !std::thread::panicking() {

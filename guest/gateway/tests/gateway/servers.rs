@@ -80,6 +80,12 @@ pub(crate) fn resolver(names: &[(&str, &[&[&str]])]) -> (SocketAddr, Receiver<St
     (address, told)
 }
 
+/// The answer to a query for one of these addresses' kind.
+pub(crate) fn answered(query: &[u8], addresses: &[IpAddr]) -> Vec<u8> {
+    let (_, kind, end) = question(query).unwrap();
+    answer(query, end, kind, addresses)
+}
+
 /// The name in a query, the kind of address that is asked for, and where the question ends (RFC 1035 §4.1.2).
 fn question(query: &[u8]) -> Option<(String, u8, usize)> {
     let (mut labels, mut at) = (Vec::new(), 12);

@@ -1,11 +1,17 @@
 //! Tunnels: for whom they are, and what is in them.
 
 use std::io::{Read as _, Write as _};
+use std::net::UdpSocket;
+use std::time::Duration;
 
+use libtest_mimic::Trial;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Linger;
 use serde_json::json;
 
 use crate::program::{Gateway, rest};
-use crate::servers::{echo, resolver, server_at};
+use crate::servers::{answered, echo, resolver, server_at};
+use crate::trials::{skip, trials};
 
 fn sized(width: usize, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
@@ -23,20 +29,16 @@ fn hello(server: Option<&str>) -> Vec<u8> {
     [&[22, 3, 1][..], &sized(2, &[&[1][..], &sized(3, &body)].concat())].concat()
 }
 
-/// Port 443 of an address of its own, where it may be bound.
-fn tls_server() -> Option<std::sync::mpsc::Receiver<String>> {
+/// Port 443 of an address of its own. Ends the test as ignored where it cannot be bound.
+fn tls_server() -> std::sync::mpsc::Receiver<String> {
     match server_at(([127, 77, 0, 1], 443).into()) {
-        Ok((_, told)) => Some(told),
-        Err(error) => {
-            eprintln!("skipped: needs port 443 of 127.77.0.1: {error}");
-            None
-        }
+        Ok((_, told)) => told,
+        Err(error) => skip(format!("needs port 443 of 127.77.0.1: {error}")),
     }
 }
 
-#[test]
 fn the_server_name_in_a_tunnel_is_its_destination() {
-    let Some(got) = tls_server() else { return };
+    let got = tls_server();
     let (resolver, _asked) = resolver(&[("a.test", &[&["127.77.0.1"]])]);
     let allow = ["a.test", "b.test", "127.77.0.1"];
     let gateway = Gateway::with(json!({ "allow": allow, "resolver": resolver.to_string() }));
@@ -69,7 +71,6 @@ fn the_server_name_in_a_tunnel_is_its_destination() {
     }
 }
 
-#[test]
 fn where_a_rule_names_the_port_anything_may_be_spoken_in_both_directions() {
     let port = echo();
     let gateway = Gateway::allowing(&[&format!("127.0.0.1:{port}")]);
@@ -87,7 +88,6 @@ fn where_a_rule_names_the_port_anything_may_be_spoken_in_both_directions() {
     assert!(back == much, "{} of {} bytes came back", back.len(), much.len());
 }
 
-#[test]
 fn one_line_of_json_tells_each_decision() {
     let port = echo();
     let gateway = Gateway::allowing(&[&format!("127.0.0.1:{port}")]);
@@ -107,4 +107,44 @@ fn one_line_of_json_tells_each_decision() {
     );
     assert_eq!(malformed["target"], "");
     assert!(malformed["refused"].as_str().unwrap().starts_with("malformed request"));
+}
+
+/// A client that is gone when its tunnel could begin: what was decided is told all the same.
+fn of_a_client_that_has_gone_meanwhile_there_is_a_line_too() {
+    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = resolver.local_addr().unwrap().to_string();
+    let limits = json!({ "dial_ms": 20_000 });
+    let config = json!({ "allow": ["a.test"], "resolver": address, "limits": limits });
+    let gateway = Gateway::with(config);
+    let mut client = gateway.connect();
+    write!(client, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").unwrap();
+    let mut queries = Vec::new();
+    for _ in ["A", "AAAA"] {
+        let mut buffer = [0; 1500];
+        let (length, from) = resolver.recv_from(&mut buffer).unwrap();
+        queries.push((buffer[..length].to_vec(), from));
+    }
+    // It breaks off instead of closing: the gateway can write nothing to it any more.
+    setsockopt(&client, Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    drop(client);
+    for (query, from) in queries {
+        resolver.send_to(&answered(&query, &["203.0.113.1".parse().unwrap()]), from).unwrap();
+    }
+    // Each further client brings a line, so that none is waited for in vain.
+    let mut lines = (0..200).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        gateway.ask("\x01\r\n\r\n");
+        gateway.decisions(1).remove(0)
+    });
+    let decision = lines.find(|line| line["target"] == "a.test:443").expect("a line");
+    assert_eq!(decision["refused"], "in the tunnel: it ended before it began");
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        the_server_name_in_a_tunnel_is_its_destination,
+        where_a_rule_names_the_port_anything_may_be_spoken_in_both_directions,
+        one_line_of_json_tells_each_decision,
+        of_a_client_that_has_gone_meanwhile_there_is_a_line_too,
+    ]
 }
