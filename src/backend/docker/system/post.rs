@@ -21,7 +21,7 @@ use super::sites::{BOTTLE, BUNDLE, HOST, NEIGHBOUR, SEGMENT};
 use crate::backend::docker::Engine;
 use crate::backend::docker::error::DockerError;
 use crate::backend::docker::launch::{Container, create, greet, start};
-use crate::backend::docker::plan::{self, IN_IMAGE, Plan};
+use crate::backend::docker::plan::{IN_IMAGE, Plan, container};
 use crate::backend::namespace::launcher::{self, Started};
 use crate::bottle::running::Stdin;
 use crate::bottle::session::Session;
@@ -95,8 +95,8 @@ pub(super) fn body(
             network_mode: Some(mode),
             cap_add: Some(capabilities.iter().map(|&name| name.to_owned()).collect()),
             pids_limit: Some(256),
-            log_config: Some(plan::log("none", &[])),
-            ..plan::walls()
+            log_config: Some(container::log("none", &[])),
+            ..container::walls()
         }),
         networking_config: match place {
             SEGMENT => plan.seat_beside(),
