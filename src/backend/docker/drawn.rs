@@ -350,7 +350,7 @@ mod tests {
     fn each_breach_flips_the_probes_that_name_it() {
         let probes = probes();
         let mut wrong = Vec::new();
-        for breach in holes::ALL {
+        for breach in holes::ALL.iter() {
             let table = topology(Some(*breach)).table(&probes, "docker");
             let noticed = [Kind::Leaked, Kind::Unreached];
             let named = |flips: &dyn Fn(&[Kind]) -> bool| -> BTreeSet<String> {

@@ -1,11 +1,17 @@
 //! What each breach changes in a sound bottle.
 
+use std::sync::LazyLock;
+
 use super::spec::{Holes, Joined, Mount, Spec};
 use crate::backend::namespace::world::elsewhere::Elsewhere;
+use crate::backend::namespace::world::gateway::LabGateway;
 use crate::breach::Breach;
 
 /// The breaches that this backend can make.
-pub(super) const ALL: &[Breach] = &[
+pub(super) static ALL: LazyLock<Vec<Breach>> = LazyLock::new(|| LabGateway::breaches_after(OWN));
+
+/// Those that are not its gateway's.
+const OWN: &[Breach] = &[
     Breach::UnpinnedRoutes,
     Breach::UnpinnedFilter,
     Breach::UnpinnedResolver,
@@ -30,16 +36,6 @@ pub(super) const ALL: &[Breach] = &[
     Breach::UserNamespaces,
     Breach::HostProcesses,
     Breach::Privileged,
-    Breach::GatewayAllowAll,
-    Breach::GatewayAnyPort,
-    Breach::GatewayApexMatchesAll,
-    Breach::GatewaySuffixMatches,
-    Breach::GatewayNoSniCheck,
-    Breach::GatewayNoHostCheck,
-    Breach::GatewayNoAddressCheck,
-    Breach::GatewayResolveTwice,
-    Breach::GatewayForwardRaw,
-    Breach::GatewayEmptyList,
 ];
 
 /// The name of the network that every engine has.

@@ -139,7 +139,7 @@ impl Backend for Docker {
     fn breaches(&self) -> &'static [Breach] {
         match self.kind() {
             Ok(EngineKind::System) => system::holes::ALL,
-            Ok(EngineKind::Private) | Err(_) => holes::ALL,
+            Ok(EngineKind::Private) | Err(_) => &holes::ALL,
         }
     }
 

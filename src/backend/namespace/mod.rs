@@ -52,7 +52,7 @@ impl Backend for Namespace {
     }
 
     fn breaches(&self) -> &'static [Breach] {
-        world::BREACHES
+        &world::BREACHES
     }
 
     fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {

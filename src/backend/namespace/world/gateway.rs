@@ -28,6 +28,20 @@ const ALLOW: &[&str] = &[
     "*.flips.test:9099",
 ];
 
+/// The breaches that are the gateway's own, each with what it overlooks then; nothing: its list is empty.
+const BREACHES: &[(Breach, Option<Weakness>)] = &[
+    (Breach::GatewayAllowAll, Some(Weakness::AllowAll)),
+    (Breach::GatewayAnyPort, Some(Weakness::AnyPort)),
+    (Breach::GatewayApexMatchesAll, Some(Weakness::ApexMatchesAll)),
+    (Breach::GatewaySuffixMatches, Some(Weakness::SuffixMatches)),
+    (Breach::GatewayNoSniCheck, Some(Weakness::NoSniCheck)),
+    (Breach::GatewayNoHostCheck, Some(Weakness::NoHostCheck)),
+    (Breach::GatewayNoAddressCheck, Some(Weakness::NoAddressCheck)),
+    (Breach::GatewayResolveTwice, Some(Weakness::ResolveTwice)),
+    (Breach::GatewayForwardRaw, Some(Weakness::ForwardRaw)),
+    (Breach::GatewayEmptyList, None),
+];
+
 /// The gateway of a lab.
 #[derive(Debug, Clone)]
 pub(in crate::backend) struct LabGateway {
@@ -46,7 +60,14 @@ impl LabGateway {
             Some(Breach::GatewayEmptyList) => Vec::new(),
             _ => planned(),
         };
-        Self { allow, weakness: breach.and_then(weakness), bundle: map::BUNDLE }
+        let own = BREACHES.iter().find(|(own, _)| Some(*own) == breach);
+        let weakness = own.and_then(|(_, weakness)| *weakness);
+        Self { allow, weakness, bundle: map::BUNDLE }
+    }
+
+    /// The breaches that are the gateway's own, after those of a backend.
+    pub(in crate::backend) fn breaches_after(others: &[Breach]) -> Vec<Breach> {
+        others.iter().chain(BREACHES.iter().map(|(own, _)| own)).copied().collect()
     }
 
     /// Whether it is not as the plan has it.
@@ -105,22 +126,6 @@ fn planned() -> Vec<String> {
     ALLOW.iter().map(ToString::to_string).collect()
 }
 
-/// What a gateway overlooks under a breach, if that one is the gateway's.
-fn weakness(breach: Breach) -> Option<Weakness> {
-    Some(match breach {
-        Breach::GatewayAllowAll => Weakness::AllowAll,
-        Breach::GatewayAnyPort => Weakness::AnyPort,
-        Breach::GatewayApexMatchesAll => Weakness::ApexMatchesAll,
-        Breach::GatewaySuffixMatches => Weakness::SuffixMatches,
-        Breach::GatewayNoSniCheck => Weakness::NoSniCheck,
-        Breach::GatewayNoHostCheck => Weakness::NoHostCheck,
-        Breach::GatewayNoAddressCheck => Weakness::NoAddressCheck,
-        Breach::GatewayResolveTwice => Weakness::ResolveTwice,
-        Breach::GatewayForwardRaw => Weakness::ForwardRaw,
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,11 +135,12 @@ mod tests {
         assert!(!LabGateway::new(None).is_breached());
         // That a machine's monitor is allowed is no breach of this gateway.
         let is_its_own = |name: &&str| name.starts_with("gateway-") && *name != "gateway-allowed";
-        let names = Breach::names();
-        let own: Vec<_> = names.iter().copied().filter(is_its_own).collect();
-        for name in &own {
-            assert!(LabGateway::new(Breach::by_name(name)).is_breached(), "{name}");
+        let names = Breach::names().into_iter().filter(is_its_own);
+        let named: Vec<_> = names.filter_map(Breach::by_name).collect();
+        assert_eq!(named, LabGateway::breaches_after(&[]));
+        for breach in &named {
+            assert!(LabGateway::new(Some(*breach)).is_breached(), "{breach}");
         }
-        assert_eq!(own.len(), Weakness::ALL.len() + 1, "each weakness, and the empty list");
+        assert_eq!(named.len(), Weakness::ALL.len() + 1, "each weakness, and the empty list");
     }
 }

@@ -1,10 +1,12 @@
 //! What each breach changes in a sound lab.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use claude_bottle_protocol::helper::{Forwarder, LeftOpen, Mount, REAL};
 use claude_bottle_protocol::witness::Transport;
 
+use super::gateway::LabGateway;
 use super::wires::{address, link, route};
 use super::{World, map, net, sockets};
 use crate::breach::Breach;
@@ -17,7 +19,11 @@ const DNS_PORT: u16 = 53;
 const HTTPS_PORT: u16 = 443;
 
 /// The breaches that this backend can make.
-pub(in super::super) const ALL: &[Breach] = &[
+pub(in super::super) static ALL: LazyLock<Vec<Breach>> =
+    LazyLock::new(|| LabGateway::breaches_after(OWN));
+
+/// Those that are not its gateway's.
+const OWN: &[Breach] = &[
     Breach::NoBundleRoute,
     Breach::EgressOnAllInterfaces,
     Breach::SharedNetworkNamespace,
@@ -44,16 +50,6 @@ pub(in super::super) const ALL: &[Breach] = &[
     Breach::PublishedPort,
     Breach::FlowBeforeFence,
     Breach::SeccompOff,
-    Breach::GatewayAllowAll,
-    Breach::GatewayAnyPort,
-    Breach::GatewayApexMatchesAll,
-    Breach::GatewaySuffixMatches,
-    Breach::GatewayNoSniCheck,
-    Breach::GatewayNoHostCheck,
-    Breach::GatewayNoAddressCheck,
-    Breach::GatewayResolveTwice,
-    Breach::GatewayForwardRaw,
-    Breach::GatewayEmptyList,
 ];
 
 /// Makes the one hole.
@@ -127,31 +123,7 @@ pub(super) fn make(world: &mut World, breach: Breach) {
         Breach::StrayBundlePort => world.posts.stray(),
         Breach::PublishedPort => route_to_published(world),
         // Of another backend, as `ALL` says; or the gateway's own, which knows them.
-        Breach::GatewayAllowAll
-        | Breach::GatewayAnyPort
-        | Breach::GatewayApexMatchesAll
-        | Breach::GatewaySuffixMatches
-        | Breach::GatewayNoSniCheck
-        | Breach::GatewayNoHostCheck
-        | Breach::GatewayNoAddressCheck
-        | Breach::GatewayResolveTwice
-        | Breach::GatewayForwardRaw
-        | Breach::GatewayEmptyList
-        | Breach::UnrestrictedNet
-        | Breach::PlainNet
-        | Breach::WideCidr
-        | Breach::GatewayAllowed
-        | Breach::UnpinnedRoutes
-        | Breach::UnpinnedFilter
-        | Breach::NoProcessLeft
-        | Breach::Privileged
-        | Breach::SharedNetwork
-        | Breach::UnpinnedResolver
-        | Breach::OpenNetwork
-        | Breach::HostNetwork
-        | Breach::SecondNetwork
-        | Breach::JoinedNamespace
-        | Breach::HostGatewayAlias => {}
+        _ => {}
     }
 }
 

@@ -174,7 +174,7 @@ mod tests {
     fn every_method_has_a_breach_under_which_it_notices_something() {
         let catalogue = catalogue();
         let mut noticed = BTreeSet::new();
-        for breach in super::super::BREACHES {
+        for breach in super::super::BREACHES.iter() {
             let table = World::topology(Some(*breach)).table(catalogue.probes(), "namespace");
             for (_, what, expected) in table.iter() {
                 if expected.kinds.iter().any(|kind| [Kind::Leaked, Kind::Unreached].contains(kind))
