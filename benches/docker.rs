@@ -1,4 +1,5 @@
-//! Bottles on this machine's own engine, beside what one `docker run --rm` of the same image takes there.
+//! Bottles on this machine's own engine, beside what one `docker run --rm` of the same image takes there, and what the program
+//! `docker` takes for the network and the two containers of a bottle.
 //!
 //! The aims: the catalogue in three times that, and eight bottles at once in three times one.
 
@@ -23,16 +24,48 @@ const MANY: usize = 8;
 
 /// One container of the toolbox's image, from its creation to its end.
 fn docker_run(c: &mut Criterion, tag: &str) {
-    if which::which("docker").is_err() {
-        return eprintln!("skipped: there is no program docker to compare with");
+    for (network, named) in [("none", "without a network"), ("bridge", "on the default network")] {
+        c.bench_function(&format!("docker run --rm of the toolbox's image, {named}"), |b| {
+            b.iter(|| assert!(docker(&["run", "--rm", "--network", network, tag, "version"])));
+        });
     }
-    c.bench_function("docker run --rm of the toolbox's image", |b| {
+}
+
+/// What a bottle is to the engine, by the engine's own program: an internal network and two containers that idle on it, up and
+/// gone.
+fn by_the_program(c: &mut Criterion, tag: &str, count: usize) {
+    c.bench_function(&format!("{count} at once by the program docker, up and gone"), |b| {
         b.iter(|| {
-            let mut run = Command::new("docker");
-            run.args(["run", "--rm", "--network", "none", tag, "version"]).stdout(Stdio::null());
-            assert!(run.status().expect("docker").success());
+            std::thread::scope(|scope| {
+                for _ in 0..count {
+                    scope.spawn(|| assert!(network_and_two_containers(tag)));
+                }
+            });
         });
     });
+}
+
+fn network_and_two_containers(tag: &str) -> bool {
+    let name = format!("bench-{:08x}", rand::random::<u32>());
+    let containers = ["agent", "bundle"].map(|role| format!("{name}-{role}"));
+    let made = docker(&["network", "create", "--internal", &name]);
+    let run = |container: &str| {
+        docker(&["run", "--detach", "--network", &name, "--name", container, tag, "init"])
+    };
+    let ran = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(&containers[0]));
+        run(&containers[1]) && other.join().is_ok_and(|ran| ran)
+    });
+    // Whatever came of it.
+    let removed = docker(&["rm", "--force", &containers[0], &containers[1]]);
+    let removed = docker(&["network", "rm", &name]) && removed;
+    made && ran && removed
+}
+
+/// Whether the program does it.
+fn docker(arguments: &[&str]) -> bool {
+    let status = Command::new("docker").args(arguments).stdout(Stdio::null()).status();
+    status.expect("docker").success()
 }
 
 /// Bottles, up and gone.
@@ -93,9 +126,18 @@ fn main() {
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(5))
         .configure_from_args();
-    docker_run(&mut c, image.tag());
-    bottles(&mut c, &runtime, &engine, 1);
-    bottles(&mut c, &runtime, &engine, MANY);
+    let has_program = which::which("docker").is_ok();
+    if has_program {
+        docker_run(&mut c, image.tag());
+    } else {
+        eprintln!("skipped: there is no program docker to compare with");
+    }
+    for count in [1, MANY] {
+        if has_program {
+            by_the_program(&mut c, image.tag(), count);
+        }
+        bottles(&mut c, &runtime, &engine, count);
+    }
     catalogue(&mut c, &runtime, &host);
     c.final_summary();
 }

@@ -242,6 +242,7 @@ fn runs() -> impl Strategy<Value = RunOutcome> {
             notes,
             wiring: Wiring::default(),
             made_of: std::collections::BTreeMap::new(),
+            expected: None,
         })
 }
 

@@ -10,6 +10,7 @@
 //! | `supervise` | in a bundle | asks the init for the daemons' states |
 //! | `pin` | in a bottle's net namespace, outside of it otherwise | leaves the one route to the bundle, and drops all else |
 //! | `within` | in a net namespace, outside of the bottle otherwise | enters it, and is another role there |
+//! | `on-bridge` | beside a container | makes itself a net namespace on the container's bridge, and is another role there |
 //! | `look` | in a net namespace, outside of the bottle otherwise | prints what there is to see of it |
 //! | `unpack` | in a bottle | unpacks a tar stream |
 //! | `say` | in a bottle | prints two words and exits with a code |
@@ -35,6 +36,8 @@ mod init;
 mod netlink;
 #[cfg(target_os = "linux")]
 mod nftables;
+#[cfg(target_os = "linux")]
+mod on_bridge;
 #[cfg(target_os = "linux")]
 mod pinning;
 #[cfg(target_os = "linux")]

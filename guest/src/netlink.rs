@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use claude_bottle_protocol::helper::{Address, Route};
 use netlink_packet_core::{
@@ -26,6 +27,12 @@ use crate::failure::{Doing as _, Failure};
 
 /// The interface number of `lo` in every net namespace.
 pub(crate) const LOOPBACK: u32 = 1;
+
+/// How long both ends of a wire may take to come up. Measured: well below a millisecond; but it takes the kernel's
+/// one lock on all network configuration, which whoever takes net namespaces down beside us holds for seconds.
+const WIRES_UP: Duration = Duration::from_secs(10);
+/// How long to wait between two looks at one.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// A netlink socket of one net namespace.
 pub(crate) struct Netlink {
@@ -89,8 +96,18 @@ impl Netlink {
         Ok(())
     }
 
-    /// Whether the link is up at both ends (`IF_OPER_UP`): until then a packet may be lost.
-    pub(crate) fn is_up(&mut self, interface: u32) -> Result<bool, Failure> {
+    /// Whether the link comes up at both ends (`IF_OPER_UP`) in time: until then a packet may be lost.
+    pub(crate) fn comes_up(&mut self, interface: u32) -> Result<bool, Failure> {
+        for _ in 0..WIRES_UP.as_micros() / LOOK_AGAIN.as_micros() {
+            if self.is_up(interface)? {
+                return Ok(true);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(false)
+    }
+
+    fn is_up(&mut self, interface: u32) -> Result<bool, Failure> {
         let mut link = LinkMessage::default();
         link.header.index = interface;
         let mut bytes = Vec::new();
@@ -146,11 +163,32 @@ pub(crate) fn veth(
     (name, index): (&str, u32),
     (peer_name, peer_index, peer_net): (&str, u32, BorrowedFd<'_>),
 ) -> Request {
+    veth_with(name, index, peer_name, elsewhere((peer_name, peer_index, peer_net)))
+}
+
+/// Makes a veth pair: `name`, as a port of the bridge with number `bridge`, up; the peer in another net namespace. A `%d` in
+/// the name becomes the first number that is free.
+pub(crate) fn bridge_port(
+    (name, bridge): (&str, u32),
+    (peer_name, peer_index, peer_net): (&str, u32, BorrowedFd<'_>),
+) -> Request {
+    let peer = elsewhere((peer_name, peer_index, peer_net));
+    let mut request = veth_with(name, 0, peer_name, peer);
+    if let RouteNetlinkMessage::NewLink(link) = &mut request.message {
+        link.attributes.push(LinkAttribute::Controller(bridge));
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+    }
+    request
+}
+
+/// The end of a veth pair that is in another net namespace.
+fn elsewhere((name, index, net): (&str, u32, BorrowedFd<'_>)) -> LinkMessage {
     let mut peer = LinkMessage::default();
-    peer.header.index = peer_index;
+    peer.header.index = index;
     peer.attributes =
-        vec![LinkAttribute::IfName(peer_name.into()), LinkAttribute::NetNsFd(peer_net.as_raw_fd())];
-    veth_with(name, index, peer_name, peer)
+        vec![LinkAttribute::IfName(name.into()), LinkAttribute::NetNsFd(net.as_raw_fd())];
+    peer
 }
 
 fn veth_with(name: &str, index: u32, peer_name: &str, peer: LinkMessage) -> Request {

@@ -27,6 +27,7 @@ fn run(role: Option<&str>, rest: &[String]) -> ExitCode {
         // Whoever can hand over no arguments gets a session.
         Some("session") | None => crate::session::run(rest),
         Some("within") => within(rest),
+        Some("on-bridge") => on_bridge(rest),
         Some("witness") => crate::witness::alone(),
         Some("unpack") => crate::unpack::run(rest),
         Some("supervise") => crate::init::supervise(rest),
@@ -51,6 +52,24 @@ fn within(arguments: &[String]) -> ExitCode {
         File::open(namespace).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?));
     if let Err(error) = entered {
         eprintln!("toolbox: cannot enter the net namespace {namespace}: {error}");
+        return ExitCode::FAILURE;
+    }
+    run(Some(role), rest)
+}
+
+/// `on-bridge BRIDGE ADDRESS PREFIX GATEWAY ROLE …`: ROLE in a net namespace of its own, on that bridge.
+fn on_bridge(arguments: &[String]) -> ExitCode {
+    let wanted = || {
+        let [bridge, address, prefix, gateway, role, rest @ ..] = arguments else { return None };
+        let address = (address.parse().ok()?, prefix.parse().ok()?);
+        Some((bridge, address, gateway.parse().ok()?, role, rest))
+    };
+    let Some((bridge, address, gateway, role, rest)) = wanted() else {
+        eprintln!("toolbox: on-bridge BRIDGE ADDRESS PREFIX GATEWAY ROLE …");
+        return ExitCode::from(2);
+    };
+    if let Err(failure) = crate::on_bridge::move_to(bridge, address, gateway) {
+        eprintln!("toolbox: cannot {failure}");
         return ExitCode::FAILURE;
     }
     run(Some(role), rest)

@@ -47,6 +47,13 @@ pub trait Arena: Send + Sync {
         BTreeMap::new()
     }
 
+    /// What must come of each attempt of `probes`, from the plan as it was carried out: for a bottle whose addresses are not known
+    /// before it is launched, see [`Backend::expected`].
+    fn expected(&self, probes: &[Probe]) -> Option<Table> {
+        let _ = probes;
+        None
+    }
+
     /// Ends the bottle, then the lab, and waits until they are gone.
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError>;
 }
@@ -75,7 +82,7 @@ pub trait Backend: Send + Sync {
     }
 
     /// What must come of each attempt of `probes`, from the plan of the bottle alone; nothing is launched. None where the
-    /// backend has no plan to derive it from.
+    /// backend has no plan to derive it from, or has all of it once the bottle is launched: see [`Arena::expected`].
     fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
         let _ = (breach, probes);
         None

@@ -1,6 +1,6 @@
 //! The addresses of this machine's interfaces.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Every address that an interface of this machine has, as often as one has it.
 pub(crate) fn interface_addresses() -> impl Iterator<Item = IpAddr> {
@@ -10,4 +10,13 @@ pub(crate) fn interface_addresses() -> impl Iterator<Item = IpAddr> {
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
     })
+}
+
+/// The name of an interface of this machine that has the address.
+pub(crate) fn interface_with(address: Ipv4Addr) -> Option<String> {
+    let mut interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let has = |one: &nix::ifaddrs::InterfaceAddress| {
+        one.address.and_then(|own| Some(own.as_sockaddr_in()?.ip())) == Some(address)
+    };
+    interfaces.find(has).map(|one| one.interface_name)
 }

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bollard::errors::Error as ClientError;
-use bollard::{API_DEFAULT_VERSION, Docker as Client};
+use bollard::models::SystemVersion;
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker as Client};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
@@ -163,14 +164,37 @@ impl Endpoint {
     ///
     /// That of asking for the version: nothing was asked before.
     pub async fn client(&self, patience: Duration) -> Result<Client, ClientError> {
-        let (address, seconds) = (self.to_string(), patience.as_secs());
-        let client = match self {
-            Self::Unix(_) => Client::connect_with_unix(&address, seconds, API_DEFAULT_VERSION),
-            Self::Tcp { .. } => Client::connect_with_http(&address, seconds, API_DEFAULT_VERSION),
-        };
-        // Copies keep what was agreed on before they were made.
-        client?.negotiate_version().await
+        Ok(self.answering(patience).await?.0)
     }
+
+    /// The same, with what the daemon says of its version: it starts programs to find out, so that it is asked once.
+    pub(crate) async fn answering(
+        &self,
+        patience: Duration,
+    ) -> Result<(Client, SystemVersion), ClientError> {
+        let client = self.connect(patience, API_DEFAULT_VERSION)?;
+        let version = client.version().await?;
+        let theirs = version.api_version.as_deref().and_then(api);
+        let theirs = theirs.ok_or(ClientError::APIVersionParseError {})?;
+        let spoken =
+            if theirs < client.client_version() { theirs } else { client.client_version() };
+        Ok((self.connect(patience, &spoken)?, version))
+    }
+
+    /// A client, which has not asked anything yet.
+    fn connect(&self, patience: Duration, api: &ClientVersion) -> Result<Client, ClientError> {
+        let (address, seconds) = (self.to_string(), patience.as_secs());
+        match self {
+            Self::Unix(_) => Client::connect_with_unix(&address, seconds, api),
+            Self::Tcp { .. } => Client::connect_with_http(&address, seconds, api),
+        }
+    }
+}
+
+/// Reads the version of an API, such as `1.41`.
+fn api(text: &str) -> Option<ClientVersion> {
+    let (major, minor) = text.split_once('.')?;
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
 impl fmt::Display for Endpoint {

@@ -25,7 +25,7 @@ mod requirements;
 mod user_namespaces;
 
 #[cfg(target_os = "linux")]
-pub(crate) use addresses::interface_addresses;
+pub(crate) use addresses::{interface_addresses, interface_with};
 #[cfg(target_os = "linux")]
 pub(crate) use detect::has_vsock_loopback;
 pub use detect::{Calls, Detect};

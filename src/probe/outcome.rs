@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::{Expect, Probe, Severity, Site};
 use super::verdict::{Said, Verdict};
+use crate::expected::Table;
 use crate::lab::Wiring;
 
 /// One run of selected probes against one backend.
@@ -29,6 +30,9 @@ pub struct RunOutcome {
     /// What the bottle was made of: an engine with its version, images with their digests. Empty where there are none.
     #[serde(default)]
     pub made_of: BTreeMap<String, String>,
+    /// What must have come of each attempt, where that is derived from the plan as it was carried out; no report has it.
+    #[serde(skip)]
+    pub expected: Option<Table>,
 }
 
 /// One probe's outcome.
@@ -145,6 +149,7 @@ impl RunOutcome {
             notes: Vec::new(),
             wiring: Wiring::default(),
             made_of: BTreeMap::new(),
+            expected: None,
         }
     }
 }

@@ -75,6 +75,7 @@ pub async fn run(
     let arena = backend.launch(breach).await?;
     cost.launch = begun.elapsed();
     let (wiring, made_of) = (arena.lab().wiring(), arena.made_of());
+    let expected = arena.expected(probes);
 
     let found = probe(arena.as_ref(), backend.defined_as(), probes, watch, &mut cost).await;
 
@@ -93,6 +94,7 @@ pub async fn run(
         notes,
         wiring,
         made_of,
+        expected,
     })
 }
 

@@ -236,7 +236,8 @@ impl Report {
 impl Run {
     fn of(run: &RunOutcome, declared: &impl Fn(&str, &str, &str) -> bool) -> Self {
         // Taken apart, so that a new field cannot be forgotten here.
-        let RunOutcome { backend, breach, probes, cost, notes, wiring, made_of } = run.clone();
+        let RunOutcome { backend, breach, probes, cost, notes, wiring, made_of, expected: _ } =
+            run.clone();
         let flip = |outcome: &ProbeOutcome| {
             let breach = breach.as_deref()?;
             let declared = declared(&backend, breach, &outcome.name);

@@ -135,6 +135,7 @@ pub(crate) fn run(probes: Vec<ProbeOutcome>) -> RunOutcome {
         notes: vec![],
         wiring: Wiring::default(),
         made_of: std::collections::BTreeMap::new(),
+        expected: None,
     }
 }
 

@@ -32,8 +32,8 @@ fn probe(arguments: &[&str]) -> Command {
     program
 }
 
-/// How each probe came out, and the exit code.
-fn verdicts(program: &mut Command) -> (Vec<(String, String)>, Output) {
+/// What was reported of each probe, and how it ended.
+fn reported(program: &mut Command) -> (Vec<Value>, Output) {
     let folder = tempfile::tempdir().unwrap();
     // Whoever runs it may write there.
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
@@ -45,9 +45,31 @@ fn verdicts(program: &mut Command) -> (Vec<(String, String)>, Output) {
     let report: Value = serde_json::from_str(&text).unwrap();
     let probes =
         report["runs"].as_array().unwrap().iter().flat_map(|run| run["probes"].as_array().unwrap());
+    (probes.cloned().collect(), output)
+}
+
+/// How each probe came out, and the exit code.
+fn verdicts(program: &mut Command) -> (Vec<(String, String)>, Output) {
+    let (probes, output) = reported(program);
     let word = |probe: &Value, key: &str| probe[key].as_str().unwrap_or_default().to_owned();
     let verdict = |probe: &Value| (word(probe, "name"), word(&probe["verdict"], "verdict"));
-    (probes.map(verdict).collect(), output)
+    (probes.iter().map(verdict).collect(), output)
+}
+
+/// Probes whose witnesses stand at different places.
+const PROBES: &[&str] = &[
+    "host-gateway",
+    "egress-port-bypass",
+    "neighbour-reach",
+    "loopback-reach",
+    "abstract-socket",
+    "unix-path-socket",
+];
+
+/// All of them, and nothing was inconclusive.
+fn are_contained(verdicts: &[(String, String)]) {
+    let contained = verdicts.iter().filter(|(_, verdict)| verdict == "contained");
+    assert_eq!(contained.count(), PROBES.len(), "{verdicts:?}");
 }
 
 /// What runs have left on the engine.
@@ -74,9 +96,16 @@ fn a_sound_bottle_is_contained_where_a_witness_can_stand_and_skipped_elsewhere()
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{said}");
         let of = |name: &str| verdicts.iter().find(|(probe, _)| probe == name).unwrap().1.as_str();
-        for name in
-            ["host-gateway", "inbound", "neighbour-reach", "egress-port-bypass", "route-change"]
-        {
+        for name in [
+            "host-gateway",
+            "loopback-reach",
+            "abstract-socket",
+            "unix-path-socket",
+            "inbound",
+            "neighbour-reach",
+            "egress-port-bypass",
+            "route-change",
+        ] {
             assert_eq!(of(name), "contained", "{name}: {said}");
         }
         // What leads out of the machine has no witness here.
@@ -106,9 +135,41 @@ fn each_breach_is_noticed_by_exactly_the_declared_probes() {
     });
 }
 
+/// It reaches the run's own listeners by loopback, and opens nothing.
+fn in_the_machines_network_nothing_is_tried_but_to_dial_the_runs_own_listeners() {
+    socket();
+    let wanted = ["--breach", "host-network", "loopback-reach", "abstract-socket", "inbound"];
+    let (probes, output) = reported(&mut probe(&wanted));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    for probe in &probes {
+        let expected = if probe["name"] == "inbound" { "skipped" } else { "leaked" };
+        assert_eq!(probe["verdict"]["verdict"], expected, "{probe:#}");
+        for attempt in probe["attempts"].as_array().unwrap() {
+            let (what, why) =
+                (attempt["what"].as_str().unwrap(), attempt["verdict"]["why"].as_str());
+            // Somebody else may listen on the real port 9.
+            let is_taken =
+                what.contains(":discard") && why.is_some_and(|why| why.contains("in use"));
+            let is_ours = what.contains(" to real-") && !is_taken;
+            let expected = if is_ours { "leaked" } else { "skipped" };
+            assert_eq!(attempt["verdict"]["verdict"], expected, "{attempt:#}");
+        }
+    }
+}
+
+/// Frames, echoes and datagrams made by hand all have somebody who would see them.
+fn raw_sockets_are_tried_by_every_method() {
+    socket();
+    let (probes, output) = reported(&mut probe(&["raw-and-packet-sockets", "icmp-echo"]));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    for attempt in probes.iter().flat_map(|probe| probe["attempts"].as_array().unwrap()) {
+        assert_eq!(attempt["verdict"]["verdict"], "contained", "{attempt:#}");
+    }
+}
+
 fn what_would_open_the_bottle_to_the_outside_is_refused() {
     socket();
-    for breach in ["open-network", "host-network", "unpinned-resolver"] {
+    for breach in ["open-network", "privileged", "unpinned-resolver"] {
         let refused = probe(&["--breach", breach]).output().unwrap();
         assert_eq!(refused.status.code(), Some(2), "{breach}");
         let why = String::from_utf8_lossy(&refused.stderr);
@@ -130,17 +191,13 @@ fn an_ordinary_user_in_the_engines_group_may_do_it() {
     let copy = folder.path().join("claude-bottle");
     std::fs::copy(env!("CARGO_BIN_EXE_claude-bottle"), &copy).unwrap();
     let mut program = Command::new(copy);
-    program.args(["probe", "--backend", "docker", "--quiet", "host-gateway", "egress-port-bypass"]);
+    program.args(["probe", "--backend", "docker", "--quiet"]).args(PROBES);
     program.uid(65534).gid(socket.gid()).current_dir(folder.path());
     // Without a word of root, the default is this engine.
     program.env_remove("CLAUDE_BOTTLE_DOCKER_ENGINE");
     let (verdicts, output) = verdicts(&mut program);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
-    assert_eq!(
-        verdicts.iter().filter(|(_, verdict)| verdict == "contained").count(),
-        2,
-        "{verdicts:?}"
-    );
+    are_contained(&verdicts);
 }
 
 fn an_engine_that_listens_on_tcp_does_as_well() {
@@ -158,16 +215,11 @@ fn an_engine_that_listens_on_tcp_does_as_well() {
             }
         });
         let at = format!("tcp://{address}");
-        let probed = tokio::task::spawn_blocking(move || {
-            verdicts(probe(&["host-gateway", "egress-port-bypass"]).env("DOCKER_HOST", at))
-        });
+        let probed =
+            tokio::task::spawn_blocking(move || verdicts(probe(PROBES).env("DOCKER_HOST", at)));
         let (verdicts, output) = probed.await.unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
-        assert_eq!(
-            verdicts.iter().filter(|(_, verdict)| verdict == "contained").count(),
-            2,
-            "{verdicts:?}"
-        );
+        are_contained(&verdicts);
         forwarding.abort();
     });
 }
@@ -185,6 +237,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials![
         a_sound_bottle_is_contained_where_a_witness_can_stand_and_skipped_elsewhere,
         each_breach_is_noticed_by_exactly_the_declared_probes,
+        in_the_machines_network_nothing_is_tried_but_to_dial_the_runs_own_listeners,
+        raw_sockets_are_tried_by_every_method,
         what_would_open_the_bottle_to_the_outside_is_refused,
         an_ordinary_user_in_the_engines_group_may_do_it,
         an_engine_that_listens_on_tcp_does_as_well,

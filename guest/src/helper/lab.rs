@@ -5,7 +5,6 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::fs::MetadataExt as _;
-use std::time::Duration;
 
 use claude_bottle_protocol::helper::{End, Lab, Net, PlacedUnix};
 use claude_bottle_protocol::prober::SocketFile;
@@ -18,12 +17,6 @@ use crate::failure::{Doing as _, Failure};
 use crate::netlink::{self, Netlink};
 use crate::sys::namespace;
 use crate::witness::listener::Socket;
-
-/// How long both ends of every wire may take to come up. Measured: well below a millisecond; but it takes the kernel's
-/// one lock on all network configuration, which whoever takes net namespaces down beside us holds for seconds.
-const WIRES_UP: Duration = Duration::from_secs(10);
-/// How long to wait between two looks at them.
-const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// What the maker of a lab tells the helper; the net namespaces' descriptors travel beside it, in the same order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -223,19 +216,14 @@ impl<'a> Site<'a> {
 
     /// A veth carries nothing until both ends are up; a packet sent before is lost.
     fn await_wires(&mut self) -> Result<(), Failure> {
-        let looks = WIRES_UP.as_micros() / LOOK_AGAIN.as_micros();
-        for (index, name) in (1..).zip(&self.interfaces) {
-            if index == netlink::LOOPBACK {
-                continue;
-            }
-            let mut looks = looks;
-            while !self.netlink.is_up(index)? {
-                looks -= 1;
-                if looks == 0 {
-                    let net = &self.net.name;
-                    return Err(Failure::new(format!("wait for {name} in {net} to come up")));
-                }
-                std::thread::sleep(LOOK_AGAIN);
+        for (index, name) in
+            (1..).zip(&self.interfaces).filter(|(index, _)| *index != netlink::LOOPBACK)
+        {
+            if !self.netlink.comes_up(index)? {
+                return Err(Failure::new(format!(
+                    "wait for {name} in {} to come up",
+                    self.net.name
+                )));
             }
         }
         Ok(())

@@ -5,7 +5,9 @@ use std::os::linux::fs::MetadataExt as _;
 use std::process::ExitCode;
 
 use claude_bottle_protocol::prober::SocketFile;
-use claude_bottle_protocol::witness::{Opened, UnixListener, UnixName, Wanted};
+use claude_bottle_protocol::witness::{
+    Listener, Opened, Transport, UnixListener, UnixName, Wanted,
+};
 
 use super::listener::Socket;
 use crate::failure::{Doing as _, Failure};
@@ -28,16 +30,32 @@ pub(crate) fn alone() -> ExitCode {
 /// What cannot be opened is told, and the others serve all the same.
 fn open(wanted: &Wanted) -> io::Result<Vec<(u32, Socket)>> {
     let (mut opened, mut sockets) = (Opened::default(), Vec::new());
+    let mut failed = |group: &[&Listener], failure: &Failure| {
+        opened.failed.extend(group.iter().map(|one| (one.id, failure.to_string())));
+    };
+    let (mut frames, mut groups) = (Vec::new(), Vec::new());
     for group in &wanted.groups {
-        match open_on_one_port(&group.iter().collect::<Vec<_>>()) {
+        let (here, others): (Vec<_>, Vec<_>) =
+            group.iter().partition(|one| one.transport == Transport::Packet);
+        frames.extend(here);
+        groups.push(others);
+    }
+    for group in groups {
+        match open_on_one_port(&group) {
             Ok(here) => sockets.extend(here),
-            Err(failure) => {
-                opened.failed.extend(group.iter().map(|one| (one.id, failure.to_string())));
-            }
+            Err(failure) => failed(&group, &failure),
+        }
+    }
+    // One socket takes them all.
+    if let Some(first) = frames.first() {
+        match Socket::open_frames(&frames) {
+            Ok(socket) => sockets.push((first.id, socket)),
+            Err(failure) => failed(&frames, &failure),
         }
     }
     for (id, socket) in &sockets {
-        opened.listening.extend(socket.address().ok().flatten().map(|address| (*id, address)));
+        let listeners = socket.listeners(*id).unwrap_or_default().into_iter();
+        opened.listening.extend(listeners.filter_map(|(id, address)| Some((id, address?))));
     }
     for one in &wanted.sockets {
         match open_unix(one) {

@@ -39,7 +39,7 @@ pub async fn launch(
     let guard = Guard::new(engine, &spec.name);
     let image = Image::of_toolbox()?;
     image.ensure(engine).await?;
-    let facts = engine.facts().await?;
+    let facts = engine.facts(spec).await?;
     let (network, mut plan) = Box::pin(claim(engine, spec, image.tag(), facts.clone())).await?;
     undo_network(engine, &network, teardown);
     if let Some(out) = Box::pin(claim_way_out(engine, spec, &mut plan, facts)).await? {

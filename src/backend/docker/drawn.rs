@@ -17,8 +17,12 @@ use crate::lab::Wiring;
 /// Where the engine's own resolver is in each container on a network of its own, and the port of DNS.
 const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), 53);
 const DNS_PORT: u16 = 53;
-/// The first address that the default bridge gives away.
-const ON_DEFAULT_BRIDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2));
+/// The agent on the engine's default network: the first address that its bridge gives away.
+const ON_DEFAULT_BRIDGE: Second = Second {
+    address: IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2)),
+    prefix: 16,
+    bridge: Some(DEFAULT_BRIDGE),
+};
 /// The groups that may make ping sockets: all, as the engine sets it.
 const EVERY_GROUP: &str = "0 2147483647";
 /// Names of nets and of the host's bridges.
@@ -29,6 +33,17 @@ const OWN_BRIDGE: &str = "bridge0";
 const OTHER_BRIDGE: &str = "bridge1";
 const OUT_BRIDGE: &str = "bridge2";
 const DOCKER0: &str = "docker0";
+
+/// The agent's place on a second network.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Second {
+    /// The agent's address.
+    pub(super) address: IpAddr,
+    /// The network's prefix.
+    pub(super) prefix: u8,
+    /// The bridge's own address, by way of which the agent then sends whatever has no other route; none on an internal network.
+    pub(super) bridge: Option<IpAddr>,
+}
 
 /// A bottle under test and all that is around it, sound or with the hole that `breach` makes.
 pub(super) fn topology(breach: Option<Breach>) -> Topology {
@@ -97,7 +112,7 @@ fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
         barriers.push(closed(OWN_BRIDGE));
     }
     if joined {
-        nets.push(bottle(own, spec));
+        nets.push(bottle(own, spec, ON_DEFAULT_BRIDGE));
         links.extend(bridge(&[(BOTTLE, "eth0"), ("host", OWN_BRIDGE)]));
         links.extend(bridge(&[(BOTTLE, "eth0"), (BUNDLE, "eth0")]));
         if holes.second_network.is_some() {
@@ -127,13 +142,14 @@ fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
 }
 
 /// Whom routes, where they are pinned, lead to.
-fn reached(plan: &Plan, spec: &Spec) -> Vec<IpAddr> {
+pub(super) fn reached(plan: &Plan, spec: &Spec) -> Vec<IpAddr> {
     let holes = &spec.holes;
     let bundle = (!holes.no_bundle_route).then_some(plan.bundle_address);
     bundle.into_iter().chain(holes.also_reached.iter().copied()).map(IpAddr::V4).collect()
 }
 
-fn bottle(plan: &Plan, spec: &Spec) -> Net {
+/// `second` is where a second network is, if it has one.
+pub(super) fn bottle(plan: &Plan, spec: &Spec, second: Second) -> Net {
     let holes = &spec.holes;
     // An address whose network has no route is as one of a network of its own.
     let prefix = if holes.pinned() { 32 } else { plan.subnet.prefix_len() };
@@ -148,8 +164,8 @@ fn bottle(plan: &Plan, spec: &Spec) -> Net {
             reached(plan, spec).into_iter().map(|ip| route(ip, 32, None, "eth0")).collect();
     }
     if holes.second_network.is_some() {
-        net.addresses.push(address("eth1", ON_DEFAULT_BRIDGE, 16));
-        net.routes.push(anywhere(DEFAULT_BRIDGE, "eth1"));
+        net.addresses.push(address("eth1", second.address, second.prefix));
+        net.routes.extend(second.bridge.map(|bridge| anywhere(bridge, "eth1")));
     } else if !holes.pinned() {
         net.routes.push(anywhere(plan.gateway.into(), "eth0"));
     }
@@ -163,7 +179,7 @@ fn bottle(plan: &Plan, spec: &Spec) -> Net {
     net
 }
 
-fn bundle(plan: &Plan, spec: &Spec) -> Net {
+pub(super) fn bundle(plan: &Plan, spec: &Spec) -> Net {
     let mut net = Net {
         name: BUNDLE.into(),
         ipv6: true,
@@ -196,7 +212,7 @@ fn other_bottle(plan: &Plan, under_test: &UnderTest) -> Net {
     net
 }
 
-fn walls(plan: &Plan, spec: &Spec) -> Bottle {
+pub(super) fn walls(plan: &Plan, spec: &Spec) -> Bottle {
     let holes = &spec.holes;
     let (net, nameserver) = match holes.joined {
         Joined::Own => (BOTTLE, RESOLVER.ip()),
@@ -253,7 +269,7 @@ fn in_container(plan: &Plan, net: &str, forwards: bool) -> Forwarder {
 }
 
 /// A wire between any two of them.
-fn bridge(ends: &[(&str, &str)]) -> Vec<Link> {
+pub(super) fn bridge(ends: &[(&str, &str)]) -> Vec<Link> {
     let end = |(net, interface): (&str, &str)| End { net: net.into(), interface: interface.into() };
     let mut links = Vec::new();
     for (index, a) in ends.iter().enumerate() {
@@ -263,11 +279,11 @@ fn bridge(ends: &[(&str, &str)]) -> Vec<Link> {
 }
 
 /// Rules of an internal network: nothing is forwarded to or from its bridge.
-fn closed(bridge: &str) -> Barrier {
+pub(super) fn closed(bridge: &str) -> Barrier {
     Barrier::Through { net: "host".into(), interface: bridge.into() }
 }
 
-fn address(interface: &str, address: impl Into<IpAddr>, prefix: u8) -> Address {
+pub(super) fn address(interface: &str, address: impl Into<IpAddr>, prefix: u8) -> Address {
     Address { interface: interface.into(), address: address.into(), prefix }
 }
 
@@ -275,7 +291,7 @@ fn route(destination: IpAddr, prefix: u8, via: Option<IpAddr>, interface: &str) 
     Route { destination, prefix, via, interface: interface.into() }
 }
 
-fn anywhere(via: IpAddr, interface: &str) -> Route {
+pub(super) fn anywhere(via: IpAddr, interface: &str) -> Route {
     let everything = match via {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
+use bollard::query_parameters::RemoveVolumeOptions;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::error::{DockerError, call, missing, status};
 use super::launch::Container;
 use super::plan::Facts;
+use super::spec::Spec;
 use crate::host::{Endpoint, Host};
 use crate::lab::Observation;
 
@@ -27,6 +29,9 @@ pub struct Engine {
     endpoint: Endpoint,
     pub(super) proc: PathBuf,
     pub(super) docker: Docker,
+    /// What it says of its version, and of its API's.
+    pub(super) version: String,
+    pub(super) api: String,
 }
 
 impl Engine {
@@ -49,9 +54,15 @@ impl Engine {
         endpoint: &Endpoint,
         proc: impl Into<PathBuf>,
     ) -> Result<Self, DockerError> {
-        let client = endpoint.client(PATIENCE).await;
-        let docker = client.map_err(call(format!("reach the engine at {endpoint}")))?;
-        Ok(Self { endpoint: endpoint.clone(), proc: proc.into(), docker })
+        let answering = endpoint.answering(PATIENCE).await;
+        let (docker, said) = answering.map_err(call(format!("reach the engine at {endpoint}")))?;
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            proc: proc.into(),
+            docker,
+            version: said.version.unwrap_or_default(),
+            api: said.api_version.unwrap_or_default(),
+        })
     }
 
     /// The same engine over a connection of its own, for another runtime.
@@ -64,25 +75,34 @@ impl Engine {
         &self.docker
     }
 
-    /// What a plan must know.
-    pub async fn facts(&self) -> Result<Facts, DockerError> {
-        let (info, networks) = tokio::join!(self.docker.info(), self.docker.list_networks(None));
-        let info = info.map_err(call("ask the engine what it is"))?;
+    /// What a plan for `spec` must know.
+    pub async fn facts(&self, spec: &Spec) -> Result<Facts, DockerError> {
+        let (runtimes, networks) =
+            tokio::join!(self.runtimes(spec), self.docker.list_networks(None));
         let networks = networks.map_err(call("list the networks"))?;
         let ipam = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
         let mut taken: Vec<Ipv4Net> =
             ipam.filter_map(|config| config.subnet?.parse().ok()).collect();
         taken.extend(self.host_routes());
-        let version = info.server_version.unwrap_or_default();
-        let mut runtimes: Vec<_> = info.runtimes.unwrap_or_default().into_keys().collect();
-        runtimes.sort();
+        let major = self.version.split('.').next().and_then(|major| major.parse().ok());
         Ok(Facts {
-            major: version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0),
-            runtimes,
+            major: major.unwrap_or(0),
+            runtimes: runtimes?,
             ipv6: !self.proc.exists() || self.proc.join("sys/net/ipv6").exists(),
             entered: self.is_entered(),
             taken,
         })
+    }
+
+    /// The runtimes that it has, if one of them is wanted: it starts programs to find out.
+    async fn runtimes(&self, spec: &Spec) -> Result<Vec<String>, DockerError> {
+        if spec.runtime.is_none() {
+            return Ok(Vec::new());
+        }
+        let info = self.docker.info().await.map_err(call("ask the engine what it is"))?;
+        let mut runtimes: Vec<_> = info.runtimes.unwrap_or_default().into_keys().collect();
+        runtimes.sort();
+        Ok(runtimes)
     }
 
     /// Where the host goes by itself. Of an engine elsewhere nothing is known, and it refuses what overlaps.
@@ -164,13 +184,18 @@ impl Engine {
 
     /// Removes a volume; one that is not there is removed.
     pub async fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
-        match self
-            .docker
-            .remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>)
-            .await
-        {
-            Err(error) if !missing(&error) => Err(call(format!("remove the volume {name}"))(error)),
-            _ => Ok(()),
+        let mut tries = 0;
+        loop {
+            match self.docker.remove_volume(name, None::<RemoveVolumeOptions>).await {
+                Ok(()) => return Ok(()),
+                Err(error) if missing(&error) => return Ok(()),
+                // A container with it is being removed at the same time.
+                Err(error) if is_mounted(&error) && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+                Err(error) => return Err(call(format!("remove the volume {name}"))(error)),
+            }
         }
     }
 }
@@ -181,6 +206,10 @@ fn is_in_progress(error: &Error) -> bool {
 
 fn is_in_use(error: &Error) -> bool {
     status(error) == Some(403) && error.to_string().contains("active endpoints")
+}
+
+fn is_mounted(error: &Error) -> bool {
+    status(error) == Some(409) && error.to_string().contains("in use")
 }
 
 fn read_net(folder: &Path, names: &[&str]) -> Observation {

@@ -132,7 +132,7 @@ impl Making<'_> {
         let engine = self.engine;
         // Whatever can be told beforehand is told before anything is made.
         let hashed = tokio::task::spawn_blocking(Image::of_toolbox);
-        let facts = engine.facts().await?;
+        let facts = engine.facts(spec).await?;
         check(spec, &facts)?;
         let image = hashed.await.unwrap_or_else(|_| Image::of_toolbox())?;
         let built = async {

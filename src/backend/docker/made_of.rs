@@ -11,14 +11,12 @@ pub(super) async fn made_of(
     engine: &Engine,
     plan: &Plan,
 ) -> Result<BTreeMap<String, String>, DockerError> {
-    let (version, agent, bundle) = tokio::join!(
-        engine.docker.version(),
+    let (agent, bundle) = tokio::join!(
         image(engine, plan.agent.image.as_deref()),
         image(engine, plan.bundle.image.as_deref()),
     );
-    let version = version.map_err(call("ask the engine for its version"))?;
-    let of = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
-    let engine = format!("Docker {}, API {}", of(version.version), of(version.api_version));
+    let of = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+    let engine = format!("Docker {}, API {}", of(&engine.version), of(&engine.api));
     let runtime = plan.agent.host_config.as_ref().and_then(|host| host.runtime.clone());
     let mut made_of = BTreeMap::from([
         ("engine".to_owned(), engine),

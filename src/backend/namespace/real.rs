@@ -16,13 +16,13 @@ use super::world::ports::DISCARD;
 /// The ports from which a random one is taken: above those that Linux gives to clients (`ip_local_port_range`, 32768 to
 /// 60999 in every new net namespace). A client in the bottle could have the very port that is dialled there otherwise:
 /// it would take what is sent to it, and no refusal would ever come.
-pub(super) const RANDOM_PORTS: RangeInclusive<u16> = 61_000..=65_535;
+pub(in crate::backend) const RANDOM_PORTS: RangeInclusive<u16> = 61_000..=65_535;
 
 /// How many ports are tried until one is free on every address.
 const PORTS_TRIED: usize = 64;
 
 /// Where is listened.
-pub(super) const ADDRESSES: [IpAddr; 3] = [
+pub(in crate::backend) const ADDRESSES: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
     IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -31,9 +31,10 @@ pub(super) fn run(
         let Some(outcomes) = runner.each(backend.as_ref(), &probes, &wanted, &progress) else {
             return Ok(ExitCode::from(interrupt::CODE));
         };
-        for (breach, outcome) in wanted.into_iter().zip(outcomes) {
+        for (breach, mut outcome) in wanted.into_iter().zip(outcomes) {
+            let derived = outcome.expected.take().or_else(|| backend.expected(breach, &probes));
             // Without a table every attempt is one that nothing is expected of.
-            let table = backend.expected(breach, &probes).unwrap_or_default();
+            let table = derived.unwrap_or_default();
             all.push(Explained {
                 backend: name.clone(),
                 breach: outcome.breach.clone(),

@@ -58,7 +58,7 @@ const FOLDER: &str = "/bottle";
 pub struct Facts {
     /// The major version of the engine.
     pub major: u32,
-    /// The runtimes that it has.
+    /// The runtimes that it has; nothing where none is asked for.
     pub runtimes: Vec<String>,
     /// Whether its kernel has IPv6 at all.
     pub ipv6: bool,

@@ -59,9 +59,14 @@ impl Make<'_> {
 }
 
 impl Plan {
+    /// A free address on the bottle's network.
+    pub(in crate::backend::docker) fn address_beside(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.agent_address) + 1)
+    }
+
     /// A seat on the bottle's network, beside agent and bundle.
     pub(in crate::backend::docker) fn seat_beside(&self) -> Option<NetworkingConfig> {
-        let address = Ipv4Addr::from(u32::from(self.agent_address) + 1).to_string();
+        let address = self.address_beside().to_string();
         let mut seat = self.bundle.networking_config.clone()?;
         for settings in seat.endpoints_config.iter_mut().flat_map(HashMap::values_mut) {
             settings.aliases = None;

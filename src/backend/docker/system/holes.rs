@@ -1,13 +1,16 @@
 //! What each breach changes on the machine's own engine, and why the others are not made there.
 
+use super::machine;
 use crate::backend::docker::holes;
-use crate::backend::docker::spec::Spec;
+use crate::backend::docker::spec::{Mount, Spec};
 use crate::backend::namespace::world::gateway::LabGateway;
 use crate::breach::Breach;
 
 /// The breaches that can be made there: whatever the bottle then reaches is still the run's own.
 pub(in crate::backend::docker) const ALL: &[Breach] = &[
     Breach::UnpinnedRoutes,
+    Breach::HostNetwork,
+    Breach::DockerSocketMounted,
     Breach::EgressOnAllInterfaces,
     Breach::SecondNetwork,
     Breach::JoinedNamespace,
@@ -24,6 +27,11 @@ pub(super) fn make(spec: &mut Spec, breach: Breach, neighbours: &str) {
     match breach {
         // An internal one as well.
         Breach::SecondNetwork => spec.holes.second_network = Some(neighbours.to_owned()),
+        // The run's own folder, with a socket in it that has the name of the engine's.
+        Breach::DockerSocketMounted => {
+            let source = machine::volume(neighbours);
+            spec.holes.mounts = vec![Mount { source, target: "/var/run".into(), writable: false }];
+        }
         // Else the filter would still keep frames in. They come no further than the bottle's own bridge.
         Breach::NetRaw => spec.holes.unfiltered = true,
         _ => {}
@@ -37,13 +45,14 @@ pub(in crate::backend::docker) fn refused(breach: Breach) -> Option<String> {
     }
     let why = match breach {
         Breach::OpenNetwork => "the bottle's network would lead out of this machine",
-        Breach::HostNetwork => "the bottle would be in this machine's own network",
         Breach::UnpinnedFilter => "nobody listens there to what goes to everybody",
         Breach::UnpinnedResolver => "this machine's resolver would hand the bottle's look-ups on",
         Breach::Privileged | Breach::HostProcesses => {
             "the bottle could do what it likes on this machine"
         }
-        Breach::DockerSocketMounted => "the engine itself would answer there, and no witness",
+        Breach::SshAgentMounted | Breach::DbusMounted => {
+            "the one socket that the run has there stands for the engine's"
+        }
         _ if LabGateway::new(Some(breach)).is_breached() => {
             "no gateway stands there, whose way out would lead out of this machine"
         }

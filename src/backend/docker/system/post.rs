@@ -1,8 +1,9 @@
 //! A session of the lab's at one place: it runs the witness and the probers of controls there, and looks around. Where this
-//! process may enter the place's net namespace it is a process of this machine, else a container.
+//! process may enter the place's net namespace, or make it, it is a process of this machine, else a container.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::Stdio;
@@ -11,12 +12,14 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use claude_bottle_protocol::witness::{Opened, Wanted};
+use ipnet::Ipv4Net;
 use thiserror::Error;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, duplex,
 };
 use tokio::net::UnixStream;
 
+use super::machine;
 use super::sites::{BOTTLE, BUNDLE, HOST, NEIGHBOUR, SEGMENT};
 use crate::backend::docker::Engine;
 use crate::backend::docker::error::DockerError;
@@ -52,6 +55,12 @@ pub(super) enum PostError {
     /// What it runs does not answer as it should.
     #[error("the lab's {0} says what it never says")]
     Garbled(&'static str),
+}
+
+impl From<DockerError> for PostError {
+    fn from(error: DockerError) -> Self {
+        Self::Engine(Box::new(error))
+    }
 }
 
 /// A running post.
@@ -94,6 +103,8 @@ pub(super) fn body(
         host_config: Some(HostConfig {
             network_mode: Some(mode),
             cap_add: Some(capabilities.iter().map(|&name| name.to_owned()).collect()),
+            binds: (place == HOST)
+                .then(|| vec![format!("{}:{}", machine::volume(&beside.name), machine::FOLDER)]),
             pids_limit: Some(256),
             log_config: Some(container::log("none", &[])),
             ..container::walls()
@@ -105,6 +116,17 @@ pub(super) fn body(
         },
         ..ContainerCreateBody::default()
     }
+}
+
+/// A place on a bridge of the engine's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    /// The address there.
+    pub(super) address: Ipv4Addr,
+    /// The subnet.
+    pub(super) subnet: Ipv4Net,
+    /// The bridge's own address.
+    pub(super) gateway: Ipv4Addr,
 }
 
 impl Post {
@@ -120,18 +142,32 @@ impl Post {
         Self::of(greet(attached).await?, None).await
     }
 
-    /// The same as a process of this machine, in a net namespace that it enters; without one, in its own.
-    pub(super) async fn here(net: Option<File>) -> Result<Self, PostError> {
+    /// The same as a process of this machine, in its own net namespace.
+    pub(super) async fn here() -> Result<Self, PostError> {
+        Self::process(Vec::new(), None).await
+    }
+
+    /// The same in a net namespace that it enters.
+    pub(super) async fn within(net: File) -> Result<Self, PostError> {
+        // As whoever is started sees this process' descriptor, which stays open until that one has greeted.
+        let held = format!("/proc/{}/fd/{}", std::process::id(), net.as_raw_fd());
+        Self::process(vec!["within".to_owned(), held], Some(net)).await
+    }
+
+    /// The same in a net namespace that it makes, with a wire to a bridge of this machine: what a container would have there.
+    pub(super) async fn on_bridge(bridge: String, seat: Seat) -> Result<Self, PostError> {
+        let Seat { address, subnet, gateway } = seat;
+        let address = [address.to_string(), subnet.prefix_len().to_string(), gateway.to_string()];
+        let arguments = ["on-bridge".to_owned(), bridge].into_iter().chain(address);
+        Self::process(arguments.collect(), None).await
+    }
+
+    /// The toolbox's session behind these arguments; `net` is held until it has greeted.
+    async fn process(arguments: Vec<String>, net: Option<File>) -> Result<Self, PostError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| PostError::Start(error);
         let (mine, theirs) = StdStream::pair().map_err(|error| failed(error.into()))?;
-        // As whoever is started sees this process' descriptor, which stays open until that one has greeted.
-        let held = |net: &File| format!("/proc/{}/fd/{}", std::process::id(), net.as_raw_fd());
-        let namespace = net.as_ref().map(held);
         let process = launcher::start(move |command| {
-            if let Some(namespace) = &namespace {
-                command.args(["within", namespace]);
-            }
-            command.args(["session", "--toolbox", "/proc/self/exe"]).env_clear();
+            command.args(&arguments).args(["session", "--toolbox", "/proc/self/exe"]).env_clear();
             let stream = || theirs.try_clone().map(OwnedFd::from);
             command.stdin(stream()?).stdout(stream()?).stderr(Stdio::null());
             Ok(())
@@ -139,7 +175,9 @@ impl Post {
         let process = process.await.map_err(|error| failed(error.into()))?;
         let connected = mine.set_nonblocking(true).and_then(|()| UnixStream::from_std(mine));
         let (output, input) = connected.map_err(|error| failed(error.into()))?.into_split();
-        Self::of(Session::open(output, input, PATIENCE).await?, Some(process)).await
+        let session = Session::open(output, input, PATIENCE).await?;
+        drop(net);
+        Self::of(session, Some(process)).await
     }
 
     async fn of(session: Session, process: Option<Started>) -> Result<Self, PostError> {

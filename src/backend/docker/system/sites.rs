@@ -1,16 +1,15 @@
 //! Where witnesses stand on the machine's own engine, as data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use claude_bottle_protocol::prober::{Action, Batch, Fuse};
 use claude_bottle_protocol::witness::{Listener, Opened, Service, Transport, Wanted};
 use ipnet::Ipv4Net;
 
-use crate::backend::docker::plan::Plan;
-use crate::backend::docker::spec::{Joined, Spec};
+use super::machine::{self, Machine};
 use crate::backend::namespace::world::ports;
-use crate::lab::{Listening, Place, Role, Sites, Wire, Wiring};
+use crate::lab::{Listening, Sites};
 use crate::probe::definition::{Method, Site};
 
 /// In the agent's net namespace, outside of its walls.
@@ -41,7 +40,7 @@ const UNTRIED: &[(Method, &str)] = &[
     (Method::StealSocket, "no socket of the machine itself is used"),
 ];
 
-/// The addresses that a run has made, all of them its own.
+/// What a run has made, all of it its own.
 #[derive(Debug, Clone)]
 pub(super) struct Around {
     /// The bottle's subnet.
@@ -58,6 +57,10 @@ pub(super) struct Around {
     pub(super) neighbour_gateway: Ipv4Addr,
     /// Whether the egress daemon listens on every address of the bundle.
     pub(super) egress_everywhere: bool,
+    /// What there is of the machine itself.
+    pub(super) machine: Machine,
+    /// Whether the bottle is in the machine's own net namespace.
+    pub(super) in_machine: bool,
 }
 
 /// A listener, and what it stands for.
@@ -72,18 +75,20 @@ struct Stood {
 struct Stand {
     site: Site,
     port: String,
-    dialled_as: Ipv4Addr,
+    dialled_as: IpAddr,
     control: &'static str,
-    control_dials: Ipv4Addr,
+    control_dials: IpAddr,
 }
 
 impl Around {
     /// No sites yet.
-    #[expect(clippy::unused_self, reason = "read beside what stands")]
     pub(super) fn nothing(&self) -> Sites {
         let mut sites = Sites::default();
         sites.nothing_else = Some(NOTHING_ELSE.to_owned());
         sites.untried = UNTRIED.iter().copied().collect();
+        if self.in_machine {
+            sites.untried.extend(machine::untried());
+        }
         sites
     }
 
@@ -93,7 +98,8 @@ impl Around {
         for Stood { group, listener, .. } in self.stood(place) {
             groups.entry(group).or_default().push(listener);
         }
-        Wanted { groups: groups.into_values().collect(), sockets: Vec::new() }
+        let sockets = if place == HOST { self.machine.sockets() } else { Vec::new() };
+        Wanted { groups: groups.into_values().collect(), sockets }
     }
 
     /// Adds the sites that the witness at `place` stands for, now that it has opened what it could.
@@ -108,6 +114,10 @@ impl Around {
                     sites.lacks(site, &port, transport, why.clone());
                     continue;
                 }
+                if self.in_machine && place != HOST && dialled_as.is_loopback() {
+                    sites.lacks(site, &port, transport, machine::NOT_THERE.to_owned());
+                    continue;
+                }
                 let listening = Listening {
                     key: 0,
                     id,
@@ -115,12 +125,15 @@ impl Around {
                     transport,
                     address: address.into(),
                     service,
-                    dialled_as: vec![dialled_as.into()],
+                    dialled_as: vec![dialled_as],
                     control: control.to_owned(),
-                    control_dials: SocketAddr::new(control_dials.into(), address.port()).into(),
+                    control_dials: SocketAddr::new(control_dials, address.port()).into(),
                 };
                 sites.add(site, &port, transport, listening);
             }
+        }
+        if place == HOST {
+            self.machine.stand(opened, sites);
         }
     }
 
@@ -135,12 +148,12 @@ impl Around {
 
     fn at_bundle(&self) -> Vec<Stood> {
         let (one, any) = (Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED);
-        let stand = |port: &str, dialled_as, control, control_dials| Stand {
+        let stand = |port: &str, dialled_as: Ipv4Addr, control, control_dials: Ipv4Addr| Stand {
             site: Site::Bundle,
             port: port.to_owned(),
-            dialled_as,
+            dialled_as: dialled_as.into(),
             control,
-            control_dials,
+            control_dials: control_dials.into(),
         };
         let mut stood = Stands { next: 100, all: Vec::new() };
         let egress = if self.egress_everywhere { any } else { one };
@@ -158,24 +171,24 @@ impl Around {
         stood.all
     }
 
-    /// The host at its addresses on the two networks; whoever is on the network reaches it there.
+    /// The host at its addresses on the two networks, where whoever is on the network reaches it, and on its loopback.
     fn at_host(&self) -> Vec<Stood> {
         let mut stood = Stands { next: 200, all: Vec::new() };
         let seats = [(self.gateway, BUNDLE), (self.neighbour_gateway, NEIGHBOUR)];
-        let stand = |site, port: &str, at, control| {
+        let stand = |site, port: &str, at: IpAddr, control| {
             vec![Stand { site, port: port.to_owned(), dialled_as: at, control, control_dials: at }]
         };
         for (name, port) in [("discard", ports::DISCARD), ("random", 0)] {
             for (at, control) in seats {
                 for transport in [Transport::Tcp, Transport::Udp] {
-                    let stands = stand(Site::HostGateway, name, at, control);
+                    let stands = stand(Site::HostGateway, name, at.into(), control);
                     stood.add(transport, at, port, Service::Echo, stands);
                 }
             }
         }
         for port in ports::ENGINE {
             for (at, control) in seats {
-                let stands = stand(Site::ControlPlane, &port.to_string(), at, control);
+                let stands = stand(Site::ControlPlane, &port.to_string(), at.into(), control);
                 stood.add(Transport::Tcp, at, *port, Service::Http, stands);
             }
         }
@@ -183,6 +196,12 @@ impl Around {
         for one in &mut stood.all {
             if one.listener.address.port() == 0 {
                 one.group = 0;
+            }
+        }
+        for (name, address) in self.machine.loopback() {
+            for transport in [Transport::Tcp, Transport::Udp] {
+                let stands = stand(Site::RealLoopback, name, address.ip(), HOST);
+                stood.add(transport, address.ip(), address.port(), Service::Echo, stands);
             }
         }
         stood.all
@@ -194,9 +213,9 @@ impl Around {
             let stand = Stand {
                 site: Site::Neighbour,
                 port: ports::NEIGHBOUR.to_string(),
-                dialled_as: self.neighbour,
+                dialled_as: self.neighbour.into(),
                 control: HOST,
-                control_dials: self.neighbour,
+                control_dials: self.neighbour.into(),
             };
             let any = Ipv4Addr::UNSPECIFIED;
             stood.add(transport, any, ports::NEIGHBOUR, Service::Echo, vec![stand]);
@@ -204,69 +223,42 @@ impl Around {
         stood.all
     }
 
-    /// What a prober in the machine's own net namespace may dial: addresses on the two networks, which nobody but the
-    /// run's own containers has.
-    pub(super) fn fuse_on_host(&self, batch: &Batch) -> Fuse {
-        let ours = |ip: IpAddr| match ip {
-            IpAddr::V4(v4) => self.subnet.contains(&v4) || self.neighbours.contains(&v4),
-            IpAddr::V6(_) => false,
-        };
+    /// What a control in the machine's own net namespace may dial: addresses on the two networks, which nobody but the run's own
+    /// containers has, and the run's own listeners on loopback.
+    pub(super) fn fuse_on_host(&self, batch: &Batch, sites: &Sites) -> Fuse {
+        let own = self.listeners(sites);
         let dialled = batch.attempts.iter().filter_map(|attempt| match &attempt.action {
             Action::Tcp(target) | Action::Udp(target) => {
                 Some(SocketAddr::new(target.host.parse().ok()?, target.port))
             }
             _ => None,
         });
-        Fuse::Addresses(dialled.filter(|address| ours(address.ip())).collect())
+        let permitted = |address: &SocketAddr| self.is_ours(address.ip()) || own.contains(address);
+        Fuse::Addresses(dialled.filter(permitted).collect())
     }
 
-    /// Bottle and lab, for a drawing.
-    pub(super) fn wiring(&self, plan: &Plan, spec: &Spec, sites: &Sites) -> Wiring {
-        let of = |wanted: &[Site]| {
-            let mut here: Vec<_> = sites.all().map(|(site, ..)| site).collect();
-            here.retain(|site| wanted.contains(site));
-            here.dedup();
-            here
-        };
-        let place = |name: &str, role, addresses: Vec<String>, sites| Place {
-            name: name.to_owned(),
-            role,
-            addresses,
-            sites,
-        };
-        let at = |address: Ipv4Addr, net: Ipv4Net| format!("{address}/{}", net.prefix_len());
-        let bottle = match &spec.holes.joined {
-            Joined::Own => at(plan.agent_address, self.subnet),
-            _ => "in the network of bundle".to_owned(),
-        };
-        let gateways =
-            vec![at(self.gateway, self.subnet), at(self.neighbour_gateway, self.neighbours)];
-        let places = vec![
-            place(BOTTLE, Role::Bottle, vec![bottle], Vec::new()),
-            place(BUNDLE, Role::Bundle, vec![at(self.bundle, self.subnet)], of(&[Site::Bundle])),
-            place(HOST, Role::Host, gateways, of(&[Site::HostGateway, Site::ControlPlane])),
-            place(
-                NEIGHBOUR,
-                Role::Neighbour,
-                vec![at(self.neighbour, self.neighbours)],
-                of(&[Site::Neighbour]),
-            ),
-        ];
-        let wire = |from: &str, to: &str, bridge: &str| Wire {
-            from: from.to_owned(),
-            from_interface: "eth0".to_owned(),
-            to: to.to_owned(),
-            to_interface: bridge.to_owned(),
-        };
-        let own = format!("bridge {}", self.subnet);
-        let mut wires = vec![
-            wire(BUNDLE, HOST, &own),
-            wire(NEIGHBOUR, HOST, &format!("bridge {}", self.neighbours)),
-        ];
-        if spec.holes.joined == Joined::Own {
-            wires.insert(0, wire(BOTTLE, HOST, &own));
+    /// What a bottle in the machine's own net namespace may dial: the run's own listeners, at addresses that are not somebody
+    /// else's there.
+    pub(super) fn fuse_in_machine(&self, sites: &Sites) -> Fuse {
+        Fuse::Addresses(self.listeners(sites).into_iter().collect())
+    }
+
+    fn listeners(&self, sites: &Sites) -> BTreeSet<SocketAddr> {
+        let mut all = BTreeSet::new();
+        for (site, .., one) in sites.all() {
+            let Some(bound) = one.address.inet() else { continue };
+            let there =
+                one.dialled_as.iter().filter(|ip| self.is_ours(**ip) || site == Site::RealLoopback);
+            all.extend(there.map(|ip| SocketAddr::new(*ip, bound.port())));
         }
-        Wiring { places, wires }
+        all
+    }
+
+    fn is_ours(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(v4) => self.subnet.contains(&v4) || self.neighbours.contains(&v4),
+            IpAddr::V6(_) => false,
+        }
     }
 }
 
@@ -280,7 +272,7 @@ impl Stands {
     fn add(
         &mut self,
         transport: Transport,
-        at: Ipv4Addr,
+        at: impl Into<IpAddr>,
         port: u16,
         service: Service,
         stands: Vec<Stand>,
@@ -300,6 +292,7 @@ mod tests {
 
     use super::*;
     use crate::probe::attempt::fresh_nonce;
+    use crate::probe::definition::To;
 
     fn around() -> Around {
         Around {
@@ -310,16 +303,24 @@ mod tests {
             neighbour: Ipv4Addr::new(10, 210, 0, 19),
             neighbour_gateway: Ipv4Addr::new(10, 210, 0, 17),
             egress_everywhere: false,
+            machine: Machine::new("/sockets/docker.sock".into()),
+            in_machine: false,
         }
     }
 
+    /// All that stands, as if it had been opened.
+    fn standing(around: &Around) -> Sites {
+        let mut sites = around.nothing();
+        for place in [BUNDLE, HOST, NEIGHBOUR] {
+            around.stand(place, &Opened::default(), &mut sites);
+        }
+        sites
+    }
+
     #[test]
-    fn nothing_is_bound_or_dialled_but_on_the_two_networks() {
+    fn nothing_is_bound_or_dialled_but_on_the_two_networks_and_on_loopback() {
         let around = around();
-        let ours = |ip: IpAddr| match ip {
-            IpAddr::V4(v4) => around.subnet.contains(&v4) || around.neighbours.contains(&v4),
-            IpAddr::V6(_) => false,
-        };
+        let ours = |ip: IpAddr| around.is_ours(ip) || ip.is_loopback();
         let mut ids = BTreeSet::new();
         for place in [BUNDLE, HOST, NEIGHBOUR] {
             for Stood { listener, stands, .. } in around.stood(place) {
@@ -328,8 +329,7 @@ mod tests {
                 // In a container's own namespace, loopback and every address are its own.
                 assert!(ours(bound) || place != HOST, "{bound}");
                 for stand in stands {
-                    let inside = stand.dialled_as.is_loopback() && place == BUNDLE;
-                    assert!(ours(stand.dialled_as.into()) || inside, "{}", stand.dialled_as);
+                    assert!(ours(stand.dialled_as), "{}", stand.dialled_as);
                 }
             }
         }
@@ -344,31 +344,62 @@ mod tests {
 
     #[test]
     fn on_the_host_nothing_else_is_dialled_whatever_the_batch_says() {
-        let at = |host: &str| Action::Tcp(Target { host: host.into(), port: 80 });
-        let actions = ["10.210.0.2", "203.0.113.1", "127.0.0.1", "10.210.0.32", "name.test"];
+        let around = around();
+        let sites = standing(&around);
+        let ours = around.machine.loopback().map(|(_, address)| address).last().unwrap();
+        let to = |at: &str| {
+            let (host, port) = at.rsplit_once(':').unwrap();
+            Action::Tcp(Target { host: host.into(), port: port.parse().unwrap() })
+        };
+        let loopback = ours.to_string().replace(['[', ']'], "");
+        let actions = [
+            "10.210.0.2:80",
+            loopback.as_str(),
+            "203.0.113.1:80",
+            "127.0.0.1:80",
+            "127.0.0.1:9099",
+            "10.210.0.32:80",
+            "name.test:80",
+        ];
         let attempt =
-            |(id, to)| Attempt { id, nonce: fresh_nonce(), patience_ms: 1, action: at(to) };
+            |(id, at)| Attempt { id, nonce: fresh_nonce(), patience_ms: 1, action: to(at) };
         let batch = Batch {
             token: fresh_nonce(),
             fuse: Fuse::Namespaces(vec![1]),
             attempts: (0..).zip(actions).map(attempt).collect(),
         };
-        let only = vec!["10.210.0.2:80".parse().unwrap()];
-        assert_eq!(around().fuse_on_host(&batch), Fuse::Addresses(only));
+        let only = vec!["10.210.0.2:80".parse().unwrap(), ours];
+        assert_eq!(around.fuse_on_host(&batch, &sites), Fuse::Addresses(only));
+    }
+
+    #[test]
+    fn a_bottle_in_the_machines_network_dials_the_runs_own_listeners_and_does_nothing_else() {
+        let around = Around { in_machine: true, ..around() };
+        let sites = standing(&around);
+        let Fuse::Addresses(dialled) = around.fuse_in_machine(&sites) else { panic!("a list") };
+        let own: Vec<_> = around.machine.loopback().map(|(_, address)| address).collect();
+        assert!(own.iter().all(|address| dialled.contains(address)), "{dialled:?}");
+        for address in &dialled {
+            assert!(around.is_ours(address.ip()) || own.contains(address), "{address}");
+        }
+        // What is on the bundle's loopback is on somebody else's here.
+        let inside = To { site: Site::Bundle, port: "egress-inside".into(), spelled: None };
+        assert_eq!(sites.targets(&inside, Transport::Tcp).unwrap_err().why, machine::NOT_THERE);
+        for method in [Method::Inbound, Method::AddRoute, Method::Multicast, Method::Frame] {
+            assert!(sites.untried.contains_key(&method), "{method}");
+        }
+        assert!(!sites.untried.contains_key(&Method::Tcp));
     }
 
     #[test]
     fn what_could_not_be_opened_says_why() {
         let (around, mut sites) = (around(), around().nothing());
-        let failed =
-            around.stood(HOST).iter().map(|one| (one.listener.id, "taken".into())).collect();
+        let listeners = around.stood(HOST).into_iter().map(|one| one.listener.id);
+        let sockets = around.machine.sockets().into_iter().map(|one| one.id);
+        let failed = listeners.chain(sockets).map(|id| (id, "taken".into())).collect();
         around.stand(HOST, &Opened { failed, ..Opened::default() }, &mut sites);
         assert_eq!(sites.all().count(), 0);
-        let to = crate::probe::definition::To {
-            site: Site::HostGateway,
-            port: "discard".into(),
-            spelled: None,
-        };
+        let to = To { site: Site::HostGateway, port: "discard".into(), spelled: None };
         assert_eq!(sites.targets(&to, Transport::Tcp).unwrap_err().why, "taken");
     }
 }

@@ -135,12 +135,12 @@ mod tests {
         assert!(!LabGateway::new(None).is_breached());
         // That a machine's monitor is allowed is no breach of this gateway.
         let is_its_own = |name: &&str| name.starts_with("gateway-") && *name != "gateway-allowed";
-        let names = Breach::names().into_iter().filter(is_its_own);
-        let named: Vec<_> = names.filter_map(Breach::by_name).collect();
-        assert_eq!(named, LabGateway::breaches_after(&[]));
-        for breach in &named {
+        let named = Breach::names().into_iter().filter(is_its_own);
+        let own: Vec<_> = named.filter_map(Breach::by_name).collect();
+        assert_eq!(own, LabGateway::breaches_after(&[]));
+        for breach in &own {
             assert!(LabGateway::new(Some(*breach)).is_breached(), "{breach}");
         }
-        assert_eq!(named.len(), Weakness::ALL.len() + 1, "each weakness, and the empty list");
+        assert_eq!(own.len(), Weakness::ALL.len() + 1, "each weakness, and the empty list");
     }
 }
