@@ -4,9 +4,10 @@
 #
 #   ci/smolvm-rig/run.sh [VERSION [WHAT…]]   VERSION of smolvm, 1.32.2 unless given
 #
-# WHAT: `probes` is the test suite of that name, on a sound bottle; `killed` are launches that are killed after each of their steps, and
-# what `cleanup` finds of them; `started` is a command that is started in a bottle for work; anything else is a breach. `probes` alone
-# unless given.
+# WHAT: `probes` and `breaches` are the test suites of these names, the first on a sound bottle, the other on that one and one with each
+# hole, compared with what the plan lets expect; `killed` are launches that are killed after each of their steps, and what `cleanup`
+# finds of them; `started` is a command that is started in a bottle for work; anything else is a breach, told attempt by attempt.
+# `probes` alone unless given.
 #
 # The reports come out as target/smolvm-rig/reports/VERSION/*. A launch that fails is tried again, up to three times: emulated
 # machines do not always come up. A verdict is never asked for twice.
@@ -32,8 +33,9 @@ if [[ ${1:-} != --inside ]]; then
   ci/smolvm.sh "$version"
   [[ -x $CARGO_TARGET_DIR/smolvm/$version/smolvm ]] || { echo "there is no smolvm $version to run" >&2; exit 1; }
   cargo build
-  export RIG_PROBES RIG_TESTS
+  export RIG_PROBES RIG_BREACHES RIG_TESTS
   RIG_PROBES=$(test_binary probes)
+  RIG_BREACHES=$(test_binary breaches)
   RIG_TESTS=$(test_binary smolvm)
   exec "$here/boot.sh" "$folder" "$here/run.sh" --inside "$folder" "$version" "${wanted[@]}"
 fi
@@ -46,7 +48,7 @@ ssh=($RIG_SSH)
 rig() { "${ssh[@]}" "$@"; }
 
 # Files are where they are here: tests know where they were built.
-for program in "$target/debug/claude-bottle" "$RIG_PROBES" "$RIG_TESTS"; do
+for program in "$target/debug/claude-bottle" "$RIG_PROBES" "$RIG_BREACHES" "$RIG_TESTS"; do
   gzip -1 -c "$program" | rig "mkdir -p ${program%/*} && gunzip -c >$program && chmod 0755 $program"
 done
 rig "mkdir -p $target/smolvm /root/.cache /root/reports" </dev/null
@@ -94,6 +96,7 @@ for what in "${wanted[@]}"; do
       in_rig probes "$RIG_PROBES smolmachines::"
       rig 'tar -C /root/reports -cf - .' </dev/null | tar -C "$reports" -xf -
       ;;
+    breaches) in_rig breaches "$RIG_BREACHES smolmachines::" ;;
     killed) in_rig killed "$RIG_TESTS killed::of_the_real_smolvm_either" ;;
     started) in_rig started "$RIG_TESTS started::on_the_real_smolvm_a_command_is_started" ;;
     *) in_rig "$what" "$target/debug/claude-bottle probe --backend smolmachines -v --breach $what" ;;

@@ -43,8 +43,8 @@ pub trait Arena: Send + Sync {
     fn way_in(&self) -> String;
 
     /// What the bottle is made of, for reports that are kept: an engine and its version, images and their digests.
-    fn made_of(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
+    fn made_of(&self) -> MadeOf {
+        MadeOf::new()
     }
 
     /// What must come of each attempt of `probes`, from the plan as it was carried out: for a bottle whose addresses are not known
@@ -57,6 +57,9 @@ pub trait Arena: Send + Sync {
     /// Ends the bottle, then the lab, and waits until they are gone.
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError>;
 }
+
+/// What a bottle is made of: a program's name, and its version.
+pub type MadeOf = BTreeMap<String, String>;
 
 /// Takes what is told of a launch, a line each.
 pub type Told = Arc<dyn Fn(&str) + Send + Sync>;
@@ -86,6 +89,13 @@ pub trait Backend: Send + Sync {
     fn expected(&self, breach: Option<Breach>, probes: &[Probe]) -> Option<Table> {
         let _ = (breach, probes);
         None
+    }
+
+    /// The probes that `breach` flips beside those that declare it, in a bottle made of this: by what its release leaves open
+    /// and others do not.
+    fn flips_also(&self, breach: Breach, made_of: &MadeOf) -> &'static [&'static str] {
+        let _ = (breach, made_of);
+        &[]
     }
 
     /// Launches a bottle and the lab around it; with `breach`, one that has that one hole.

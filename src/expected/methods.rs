@@ -8,7 +8,7 @@ use claude_bottle_protocol::witness::Transport;
 
 use super::network::Network;
 use super::raw::{self, Call};
-use super::{Topology, escape, lookup, names, proxied, unix};
+use super::{Topology, escape, lookup, monitor, names, proxied, unix};
 
 /// What becomes of what an attempt sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub(super) enum Fate {
 
 /// The fate of what the prober does in the bottle.
 pub(super) fn fate(action: &Action, topology: &Topology) -> Fate {
+    if let Some(fate) = monitor::stays_inside(action, topology) {
+        return fate;
+    }
     match action {
         // A peer that speaks neither TCP Fast Open nor MPTCP is reached by ordinary TCP.
         Action::Tcp(target) | Action::TcpFastOpen(target) | Action::Mptcp(target) => {

@@ -13,7 +13,7 @@ use claude_bottle_protocol::prober::How;
 use claude_bottle_protocol::witness::{Listener, Transport};
 use ipnet::IpNet;
 
-use super::{Barrier, Topology};
+use super::{Barrier, Monitor, Topology};
 
 /// The most nets that a packet crosses: any more is a loop of routes.
 const MOST_HOPS: usize = 16;
@@ -89,7 +89,9 @@ impl<'a> Network<'a> {
     /// What comes of sending to `to` from the net `from`.
     pub(super) fn send(self, from: &str, transport: Transport, to: SocketAddr) -> Course {
         let monitor = self.topology.monitors.iter().find(|monitor| monitor.machine == from);
-        if let Some(monitor) = monitor.filter(|_| !self.is_local(from, to.ip())) {
+        let taken =
+            |monitor: &&Monitor| monitor.takes_local(transport) || !self.is_local(from, to.ip());
+        if let Some(monitor) = monitor.filter(taken) {
             return self.by_monitor(monitor, transport, to);
         }
         let mut way = Way { start: from.to_owned(), ..Way::default() };

@@ -138,11 +138,11 @@ fn the_shipped_definitions_say_what_is_tried() {
     assert_eq!(loopback.len(), 2 * 2 * 2 * 7 + monitor, "sites, methods, ports, spellings");
     assert_eq!(
         loopback[0],
-        "tcp to host-loopback:discard as 127.0.0.1: contained refused|unreachable"
+        "tcp to host-loopback:discard as 127.0.0.1: contained refused|unreachable|prohibited"
     );
     assert_eq!(
         loopback[55],
-        "udp to real-loopback:random as ::ffff:127.0.0.1: contained refused|unreachable"
+        "udp to real-loopback:random as ::ffff:127.0.0.1: contained refused|unreachable|prohibited"
     );
 }
 

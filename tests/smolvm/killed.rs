@@ -94,6 +94,18 @@ async fn a_launch_that_is_given_up_leaves_nothing() {
 }
 
 #[tokio::main]
+async fn a_machine_that_does_not_come_up_is_stopped_before_it_is_started_again() {
+    beside_a_stand_in(LABELS, async |place| {
+        let once = PathBuf::from(&place.env[STAND_IN[0]]).with_file_name("does-not-come-up");
+        std::fs::write(&once, "").unwrap();
+        let launched = place.launch(&name(), &|_| {}).await.unwrap();
+        assert!(!once.exists(), "it was started twice");
+        launched.bottle.teardown().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::main]
 async fn somebody_elses_machine_of_the_same_name_is_left_alone() {
     beside_a_stand_in(LABELS, async |place| {
         let name = name();
@@ -198,6 +210,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         of_a_launcher_that_is_killed_after_any_step_cleanup_leaves_nothing,
         nor_with_a_release_that_has_no_labels,
         a_launch_that_is_given_up_leaves_nothing,
+        a_machine_that_does_not_come_up_is_stopped_before_it_is_started_again,
         somebody_elses_machine_of_the_same_name_is_left_alone,
         a_smolvm_that_does_not_answer_is_told_and_the_engine_looked_at_all_the_same,
         where_no_engine_answers_machines_are_told_and_removed_all_the_same,

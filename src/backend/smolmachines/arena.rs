@@ -12,25 +12,28 @@ use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use tokio::net::UnixStream;
 
+use super::backend::SMOLVM;
 use super::cache::Cache;
 use super::in_lab::{InLab, LabGround};
 use super::launch::{Ground as _, Launched, launch};
 use super::machine::MachineBottle;
 use super::plan::Spec;
-use super::smolvm::version::UNENFORCED;
-use super::{drawn, failed, under_test};
+use super::smolvm::version::{UNENFORCED, Version};
+use super::{NAME, drawn, failed, under_test};
 use crate::backend::docker::Engine;
 use crate::backend::docker::private::PrivateEngine;
 use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
-use crate::backend::{Arena, LaunchError};
+use crate::backend::{Arena, LaunchError, MadeOf};
 use crate::bottle::{Bottle, Command};
 use crate::breach::Breach;
+use crate::expected::Table;
 use crate::host::Endpoint;
 use crate::lab::{
     Answers, Fixture, Inbound, LabError, Observation, Sites, StreamLines, View, Wiring, Witness,
     batch_line, converse,
 };
 use crate::probe::attempt::fresh_nonce;
+use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
 /// How long a prober with nothing to do may take, in a machine that is emulated.
@@ -42,7 +45,8 @@ pub(super) struct MachineArena {
     bottle: MachineBottle,
     lab: MachineLab,
     engine: Arc<PrivateEngine>,
-    smolvm: String,
+    spec: Spec,
+    smolvm: Version,
     _resolver: UnixStream,
 }
 
@@ -97,12 +101,12 @@ impl MachineArena {
         let unenforced = std::env::var_os(UNENFORCED).is_some_and(|value| value == "1");
         let launched = Box::pin(launch(&ground, cache, &spec, unenforced, &|_| {})).await;
         let launched = launched.map_err(failed("the bottle does not start"))?;
-        let version = ground.smolvm().version().to_string();
+        let smolvm = ground.smolvm().version();
         let lab = Self::around(engine, world, &ground, &spec, &launched).await?;
         // The monitor itself tries whether its host has IPv6, on the internet.
         lab.witness.forget_connections().await;
         let bottle = launched.bottle;
-        Ok(Self { bottle, lab, engine: Arc::clone(engine), smolvm: version, _resolver: resolver })
+        Ok(Self { bottle, lab, engine: Arc::clone(engine), spec, smolvm, _resolver: resolver })
     }
 
     /// The witness in the bundle, where everything is, and what the prober may dial.
@@ -136,7 +140,7 @@ impl MachineArena {
             name: spec.name.clone(),
             witness: Witness::together([engine.witness(), &witness]),
             sites: world.sites(engine.built(), &built),
-            wiring: drawn::wiring(&world, spec, &launched.bundle.plan),
+            wiring: drawn::wiring(&world, spec, &launched.bundle.plan, ground.smolvm().version()),
             inodes,
             inside,
             slowness: slowness()?,
@@ -190,8 +194,12 @@ impl Arena for MachineArena {
         format!("its monitor is below process {}; the machine is {name}", self.engine.pid())
     }
 
-    fn made_of(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([("smolvm".to_owned(), self.smolvm.clone())])
+    fn made_of(&self) -> MadeOf {
+        MadeOf::from([(SMOLVM.to_owned(), self.smolvm.to_string())])
+    }
+
+    fn expected(&self, probes: &[Probe]) -> Option<Table> {
+        Some(drawn::topology(&self.spec, self.smolvm).table(probes, NAME))
     }
 
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {

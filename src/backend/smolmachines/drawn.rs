@@ -1,5 +1,4 @@
-//! What smolvm makes of a plan, for the simulator: a machine's own net, and the monitor that opens its connections from the host's. As
-//! 1.32 does it.
+//! What smolvm makes of a plan, for the simulator: a machine's own net, and the monitor that opens its connections from the host's.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +14,6 @@ use crate::backend::docker::Spec as BundleSpec;
 use crate::backend::docker::drawn::{beside, planned};
 use crate::backend::docker::plan::Plan as BundlePlan;
 use crate::backend::namespace::world::elsewhere::{Drawn, Elsewhere};
-use crate::breach::Breach;
 use crate::expected::{Made, Monitor, Topology};
 use crate::lab::Wiring;
 
@@ -28,18 +26,27 @@ const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 96, 0, 2));
 const RESOLVERS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
 
-/// A machine under test and all that is around it, sound or with the hole that `breach` makes; with the host's loopback, if somebody
-/// has said so.
-pub(super) fn topology(breach: Option<Breach>, loopback: bool) -> Topology {
-    let spec = under_test::spec(BOTTLE.to_owned(), breach, loopback);
+/// What a monitor opens connections to where there is no allow-list: everything but the link-local addresses of IPv6, which mean nothing
+/// on another link.
+const ANYWHERE: &[&str] = &["0.0.0.0/0", "::/1", "fc00::/7"];
+/// What it never opens connections to: a cloud's metadata service is there.
+const LINK_LOCAL: &str = "169.254.0.0/16";
+
+/// A machine under test and all that is around it, as this release makes it.
+pub(super) fn topology(spec: &Spec, release: Version) -> Topology {
     let bundle = bundle();
     let world = Elsewhere::new().with(&under_test::place(&bundle, &spec.holes));
-    world.topology(draw(&spec, &bundle))
+    world.topology(draw(spec, &bundle, release))
 }
 
 /// The same of a machine that was launched, in a world that knows where its bundle is, as a report draws it.
-pub(super) fn wiring(world: &Elsewhere, spec: &Spec, bundle: &BundlePlan) -> Wiring {
-    world.wiring(draw(spec, bundle))
+pub(super) fn wiring(
+    world: &Elsewhere,
+    spec: &Spec,
+    bundle: &BundlePlan,
+    release: Version,
+) -> Wiring {
+    world.wiring(draw(spec, bundle, release))
 }
 
 fn bundle() -> BundlePlan {
@@ -48,12 +55,12 @@ fn bundle() -> BundlePlan {
     planned(&spec)
 }
 
-fn draw(spec: &Spec, bundle: &BundlePlan) -> Drawn {
+fn draw(spec: &Spec, bundle: &BundlePlan, release: Version) -> Drawn {
     let mut drawn = beside(bundle, &BundleSpec::new(BOTTLE), walls(spec));
     let has_network = matches!(spec.network, Network::Allowed | Network::Open(Open::Own));
     drawn.nets.push(machine(has_network));
     if spec.network != Network::Missing {
-        drawn.monitors.push(monitor(spec, bundle.bundle_address, has_network));
+        drawn.monitors.push(monitor(spec, bundle.bundle_address, has_network, release));
     }
     drawn
 }
@@ -72,18 +79,24 @@ fn machine(has_network: bool) -> Net {
     net
 }
 
-fn monitor(spec: &Spec, bundle: Ipv4Addr, has_network: bool) -> Monitor {
-    let plan = Plan::new(spec, Way::Direct(bundle), Version::KEEPS_ALLOW_LIST, false);
+fn monitor(spec: &Spec, bundle: Ipv4Addr, has_network: bool, release: Version) -> Monitor {
+    let plan = Plan::new(spec, Way::Direct(bundle), release, true);
     let allow = plan.expect("what is probed is no refused plan").allow;
     let nets = |nets: &[&str]| -> Vec<IpNet> {
         nets.iter().map(|net| net.parse().expect("a network")).collect()
     };
     let is_open = matches!(spec.network, Network::Open(_));
+    let denied: &[&str] = match (has_network, release.closes_loopback()) {
+        (false, true) => &[LINK_LOCAL, "127.0.0.0/8", "::1/128"],
+        (true, _) | (false, false) => &[LINK_LOCAL],
+    };
     Monitor {
         machine: BOTTLE.into(),
         net: Elsewhere::host().into(),
-        allow: if is_open { nets(&["0.0.0.0/0", "::/0"]) } else { allow },
-        deny: if has_network { Vec::new() } else { nets(&["127.0.0.0/8", "169.254.0.0/16"]) },
+        allow: if is_open { nets(ANYWHERE) } else { allow },
+        deny: nets(denied),
+        // Observed, in every release: TCP is passed on after 3 s, and a connected datagram socket finds nobody.
+        wire: (!has_network).then(|| "203.0.113.0/24".parse().expect("a network")),
         network: has_network.then(|| Made {
             gateway: GATEWAY.into(),
             resolver: Elsewhere::resolver().listens_on,
@@ -106,7 +119,11 @@ fn walls(spec: &Spec) -> Bottle {
         io_uring: true,
         user_namespaces: true,
         capabilities: Vec::new(),
-        nameservers: vec![GATEWAY.into()],
+        // Without a network of the machine's, smolvm names a public resolver where its host's own is on loopback.
+        nameservers: match spec.network {
+            Network::Open(Open::PassedOn) => vec![RESOLVERS[0]],
+            Network::Allowed | Network::Open(Open::Own) | Network::Missing => vec![GATEWAY.into()],
+        },
         left_open: Vec::new(),
     }
 }
@@ -115,11 +132,17 @@ fn walls(spec: &Spec) -> Bottle {
 mod tests {
     use super::*;
     use crate::backend::smolmachines::holes;
+    use crate::breach::Breach;
     use crate::expected::Kind;
     use crate::probe::catalogue::Catalogue;
     use crate::probe::definition::{Probe, RunsOn};
     use crate::probe::flip;
     use crate::probe::parse::Known;
+
+    /// Sound or with the hole that `breach` makes; with the host's loopback, if somebody has said so.
+    fn topology(breach: Option<Breach>, loopback: bool, release: Version) -> Topology {
+        super::topology(&under_test::spec(BOTTLE.to_owned(), breach, loopback), release)
+    }
 
     /// Those of which anything is tried here.
     fn probes() -> Vec<Probe> {
@@ -131,7 +154,7 @@ mod tests {
                     .any(|breach| probe.proven_by.iter().any(|name| name == breach.name()))
         };
         let probes: Vec<_> = catalogue.probes().iter().filter(here).cloned().collect();
-        let table = topology(None, false).table(&probes, "smolmachines");
+        let table = topology(None, false, Version::SEEN).table(&probes, "smolmachines");
         let is_tried = |probe: &&Probe| {
             table
                 .iter()
@@ -141,15 +164,22 @@ mod tests {
     }
 
     /// Whatever is tried on this backend has an expectation. What leaks of a sound machine is what is known to, and each breach
-    /// flips exactly the probes that name it.
+    /// flips exactly the probes that name it, and those that it does on this release.
     #[test]
     fn every_attempt_has_an_expectation_and_every_breach_its_probes() {
+        for release in [Version::new(1, 9, 1), Version::SEEN] {
+            every_breach_has_its_probes(release);
+        }
+    }
+
+    fn every_breach_has_its_probes(release: Version) {
         let probes = probes();
         let leaks = |breach: Option<Breach>| {
-            let table = topology(breach, false).table(&probes, "smolmachines");
+            let table = topology(breach, false, release).table(&probes, "smolmachines");
             let mut noticed = Vec::new();
             for (probe, what, expected) in table.iter() {
-                let at = format!("{breach:?}: {probe}: {what}: {expected}: {}", expected.why);
+                let at =
+                    format!("{release}: {breach:?}: {probe}: {what}: {expected}: {}", expected.why);
                 assert_ne!(expected.kinds, [], "{at}");
                 if [Kind::Leaked, Kind::Unreached].iter().any(|kind| expected.agrees(*kind)) {
                     noticed.push((probe.to_owned(), what.to_owned(), expected.why.clone()));
@@ -172,7 +202,10 @@ mod tests {
             let mut flipped: Vec<_> =
                 flipped.iter().filter(|one| is_new(one)).map(|(probe, ..)| probe.clone()).collect();
             flipped.dedup();
-            assert_eq!(flipped, flip::declared(&probes, *breach, "smolmachines"), "{breach:?}");
+            let mut declared = flip::declared(&probes, *breach, "smolmachines");
+            declared.extend(holes::flips_also(*breach, release).iter().map(ToString::to_string));
+            declared.sort();
+            assert_eq!(flipped, declared, "{breach:?} on {release}");
         }
     }
 
@@ -181,7 +214,7 @@ mod tests {
     fn with_the_hosts_loopback_a_sound_machine_leaks_what_the_breach_of_it_does() {
         let probes = probes();
         let leaks = |breach, loopback| {
-            let table = topology(breach, loopback).table(&probes, "smolmachines");
+            let table = topology(breach, loopback, Version::SEEN).table(&probes, "smolmachines");
             let leaked = table.iter().filter(|(.., expected)| expected.agrees(Kind::Leaked));
             leaked.map(|(probe, what, _)| (probe.to_owned(), what.to_owned())).collect::<Vec<_>>()
         };

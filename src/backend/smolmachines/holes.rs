@@ -4,6 +4,7 @@ use ipnet::Ipv4Net;
 
 use super::plan::{GATEWAY, Network, Spec};
 use super::smolvm::arguments::Open;
+use super::smolvm::version::Version;
 use crate::backend::namespace::world::elsewhere::Elsewhere;
 use crate::breach::Breach;
 
@@ -18,6 +19,14 @@ pub(super) const ALL: &[Breach] = &[
     Breach::GatewayAllowed,
     Breach::PublishedPort,
 ];
+
+/// The probes that a breach flips on this release and not on others.
+pub(super) fn flips_also(breach: Breach, release: Version) -> &'static [&'static str] {
+    match breach {
+        Breach::PlainNet if !release.closes_loopback() => &["loopback-reach"],
+        _ => &[],
+    }
+}
 
 /// Makes the one hole.
 pub(super) fn make(spec: &mut Spec, breach: Breach) {

@@ -282,6 +282,8 @@ async fn run(
         if tries == 0 {
             return Err(error.into());
         }
+        // A monitor that smolvm has given up may be there still, and holds the machine's disks.
+        let _ = smolvm.stop(&plan.name).await;
     }
     if matches!(ready.source(), Source::Image(_)) {
         // The file system of such a machine is laid out with its first command, and what is copied into it before is not seen by

@@ -79,8 +79,12 @@ pub(super) fn run(
     }
     progress.finish();
     let declared = |backend: &str, breach: &str, probe: &str| {
-        let Some(breach) = Breach::by_name(breach) else { return false };
-        flip::declared(selection.probes(), breach, backend).iter().any(|name| name == probe)
+        let is_it =
+            |run: &&RunOutcome| run.backend == backend && run.breach.as_deref() == Some(breach);
+        let run = runs.iter().find(is_it).zip(Breach::by_name(breach));
+        run.is_some_and(|(run, breach)| {
+            flips(run, breach, selection).iter().any(|name| name == probe)
+        })
     };
     let report = Report::of(&runs, &reports::context(started), worst, declared);
     let printed = print::out(&text);
@@ -136,8 +140,18 @@ pub(super) fn breaches(backend: &dyn Backend, wanted: &str) -> anyhow::Result<Ve
     bail!("{} cannot make a breach named {wanted:?}; {hint}", backend.name())
 }
 
+/// The probes that must flip: those that declare the breach, and those that it flips in a bottle that is made as this one is.
+fn flips(outcome: &RunOutcome, breach: Breach, selection: &Selection) -> Vec<String> {
+    let mut names = flip::declared(selection.probes(), breach, &outcome.backend);
+    if let Some(backend) = selection.backend(&outcome.backend) {
+        let also = backend.flips_also(breach, &outcome.made_of);
+        names.extend(also.iter().map(ToString::to_string));
+    }
+    names
+}
+
 fn row(outcome: &RunOutcome, breach: Breach, selection: &Selection) -> BreachRow {
-    let declared = flip::declared(selection.probes(), breach, &outcome.backend);
+    let declared = flips(outcome, breach, selection);
     // What is not tried here can prove nothing, and need not.
     let tried = |probe: &&ProbeOutcome| !matches!(probe.verdict, Verdict::Skipped { .. });
     let cells = outcome.probes.iter().filter(tried).map(|probe| Cell {

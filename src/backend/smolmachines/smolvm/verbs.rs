@@ -113,6 +113,11 @@ impl Smolvm {
         self.done("machine start", arguments::start(name), START).await.map(drop)
     }
 
+    /// Stops a machine; one that does not run is stopped.
+    pub async fn stop(&self, name: &str) -> Result<(), SmolvmError> {
+        self.done("machine stop", arguments::stop(name), BRIEF).await.map(drop)
+    }
+
     /// The machines that there are.
     pub async fn machines(&self) -> Result<Vec<Machine>, SmolvmError> {
         let listed = self.done("machine ls", arguments::list(), BRIEF).await?;
@@ -133,7 +138,7 @@ impl Smolvm {
             return Ok(());
         }
         // One that does not run, or does not stop, is deleted all the same.
-        let _ = self.asked("machine stop", arguments::stop(name), false, BRIEF).await;
+        let _ = self.stop(name).await;
         let arguments = arguments::delete(self.version, name);
         let deleted = self.asked("machine delete", arguments, false, BRIEF).await?;
         match self.machine(name).await? {

@@ -50,6 +50,10 @@ impl Version {
     pub const TAKES_ARCHIVES: Self = Self::new(1, 1, 0);
     /// The first that is known to pack the archive of an image; 1.9 takes the path for a reference and asks a registry.
     pub const PACKS_ARCHIVES: Self = Self::new(1, 32, 0);
+    /// The first that is known to keep a machine with plain `--net` from its host's own loopback; 1.9.1 does not.
+    const CLOSES_LOOPBACK: Self = Self::new(1, 32, 0);
+    /// The newest whose machines were probed.
+    pub const SEEN: Self = Self::new(1, 32, 2);
 
     /// Such a version.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
@@ -89,6 +93,11 @@ impl Version {
     /// Whether `pack create` takes an archive of an image.
     pub fn packs_archives(self) -> bool {
         self >= Self::PACKS_ARCHIVES
+    }
+
+    /// Whether a machine whose system calls are passed on is kept from the loopback of its host.
+    pub fn closes_loopback(self) -> bool {
+        self >= Self::CLOSES_LOOPBACK
     }
 
     /// Refuses a version that drops the allow-list, unless `unenforced` says that this is wanted.
