@@ -26,8 +26,8 @@ pub(crate) const WEB: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 pub(crate) const WEB_LISTENER: u32 = 1;
 /// What the tests' scripts call.
 const PROGRAMS: &[&str] = &[
-    "cat", "chmod", "env", "grep", "head", "id", "ls", "mkdir", "mktemp", "rm", "printf", "sh",
-    "sleep", "stty", "wc", "wget",
+    "cat", "chmod", "env", "grep", "head", "id", "ls", "mkdir", "mktemp", "nc", "rm", "printf",
+    "sh", "sleep", "stty", "wc", "wget",
 ];
 
 /// A private engine, and what it takes to ask it.

@@ -1,8 +1,12 @@
 //! What a bottle on an engine has that the embedded backend has not: an engine that might make things, and a way out over it.
 
-use bollard::models::{ContainerCreateBody, VolumeCreateRequest};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use bollard::models::{ContainerCreateBody, ContainerSummary, VolumeCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, EventsOptionsBuilder, RemoveVolumeOptions, WaitContainerOptions,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, KillContainerOptions,
+    ListContainersOptions, RemoveVolumeOptions, WaitContainerOptions,
 };
 use claude_bottle_protocol::Nonce;
 use futures_util::StreamExt as _;
@@ -13,6 +17,9 @@ use crate::build::Build;
 use crate::engine::{IMAGE, Private, WEB, WEB_LISTENER, counted};
 use crate::project::{On, Project, text};
 use crate::trials::trials;
+
+/// What a client of busybox says where no route leads to [`WEB`].
+const NO_WAY: &str = "nc: can't connect to remote host (203.0.113.10): Network is unreachable";
 
 /// On an engine where nobody else makes anything: counted before and after, with its stream of events open in between.
 fn a_dry_run_makes_nothing() {
@@ -76,7 +83,7 @@ fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
         "wget -q -O - http://allowed.test/{by_name}
          wget -q -O - http://denied.test/{denied} 2>&1
          unset http_proxy
-         wget -q -T 3 -O - http://{WEB}/{direct} && echo direct
+         echo {direct} | nc {WEB} 80 2>&1
          tail=$(grep -c . /proc/net/route); echo routes $tail
          env | grep -c -i proxy"
     );
@@ -84,7 +91,8 @@ fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
     let told = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(told.starts_with(&by_name.to_string()), "{told} {said}");
-    assert!(told.contains("403") && !told.contains("direct"), "{told} {said}");
+    // What was not allowed to be tried, or could not be, is no evidence: it has to say why it failed.
+    assert!(told.contains("403") && told.contains(NO_WAY), "{told} {said}");
     // A heading and one route; and of the six variables all but the one that was unset.
     assert!(told.ends_with("routes 2\n5\n"), "{told}");
     assert!(said.contains("refused: denied.test:80: the host is not allowed\n"), "{said}");
@@ -97,6 +105,57 @@ fn what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else() {
     let reached = |nonce| log.reached(nonce, WEB_LISTENER).is_some();
     assert_eq!([by_name, control].map(reached), [true, true]);
     assert_eq!([denied, direct].map(|nonce| log.seen.contains_key(nonce)), [false, false]);
+}
+
+/// Whoever has lost the gateway, and all of the bundle with it, has no other way: neither where that was, nor past it.
+fn without_its_bundle_a_command_reaches_nothing() {
+    let On::Docker(private) = On::docker() else { unreachable!("it is an engine") };
+    let project =
+        Project::on(On::Docker(private), &Build::new().bottle("egress", json!(["allowed.test"])));
+    let nonces: Vec<_> = (0..4).map(|_| Nonce::from_bits(rand::random())).collect();
+    let [before, after, direct, control] = &nonces[..] else { unreachable!("there are four") };
+    let script = format!(
+        "wget -q -O - http://allowed.test/{before} && echo ready; read -r go
+         proxy=${{http_proxy#http://}}
+         echo {after} | nc -w 10 ${{proxy%:*}} ${{proxy#*:}} 2>&1
+         echo {direct} | nc {WEB} 80 2>&1
+         echo over"
+    );
+    let mut start = project.start(&["--", "sh", "-c", &script]);
+    let mut child = start.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let begun: Vec<_> = lines.by_ref().take(2).collect();
+    assert_eq!(begun, [before.to_string().as_str(), "ready"]);
+
+    private.runtime.block_on(async {
+        let docker = private.client.docker();
+        let all = docker.list_containers(None::<ListContainersOptions>).await.unwrap();
+        let is_its_bundle = |container: &&ContainerSummary| {
+            let labels = container.labels.clone().unwrap_or_default();
+            let owner = labels.get("claude-bottle.owner").and_then(|owner| owner.split(':').nth(3));
+            let names = container.names.clone().unwrap_or_default();
+            owner == Some(child.id().to_string().as_str())
+                && names.iter().any(|name| name.ends_with("-bundle"))
+        };
+        let bundle = all.iter().find(is_its_bundle).expect("the bundle");
+        let id = bundle.id.as_deref().unwrap();
+        docker.kill_container(id, None::<KillContainerOptions>).await.unwrap();
+    });
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let told: Vec<_> = lines.collect();
+    let [gateway, directly, over] = &told[..] else { panic!("{told:?}") };
+    let failed = gateway.ends_with(": No route to host") || gateway == "nc: timed out";
+    assert!(failed, "{told:?}");
+    assert_eq!((directly.as_str(), over.as_str()), (NO_WAY, "over"));
+    child.wait().unwrap();
+
+    let log = private.runtime.block_on(async {
+        outside(private, &["wget", "-q", "-O", "-", &format!("http://{WEB}/{control}")]).await;
+        private.engine.witness().drain().await
+    });
+    let reached = |nonce| log.reached(nonce, WEB_LISTENER).is_some();
+    assert_eq!([before, control].map(reached), [true, true]);
+    assert_eq!([after, direct].map(|nonce| log.seen.contains_key(nonce)), [false, false]);
 }
 
 /// Runs a command in an ordinary container of the engine.
@@ -139,6 +198,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials![
         a_dry_run_makes_nothing,
         what_the_manifest_names_is_reached_through_the_gateway_and_nothing_else,
+        without_its_bundle_a_command_reaches_nothing,
         offline_the_bundle_has_no_way_out,
         what_is_not_on_the_engine_is_told,
     ]
