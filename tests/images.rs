@@ -173,3 +173,33 @@ fn canaries_watch_the_digests_that_the_images_are_made_of() {
     }
     assert_eq!(compared, watched.len(), "{watched:?}");
 }
+
+/// The one program of ours in them, with a stand-in for gitleaks: a line for each file with a secret, in a form that is told.
+#[test]
+fn what_gitleaks_finds_is_told_in_the_words_of_a_daemon() {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::{Command, Stdio};
+
+    let folder = tempfile::tempdir().unwrap();
+    let gitleaks = folder.path().join("gitleaks");
+    let script = "#!/bin/sh\n[ \"$1\" = dir ] || exit 1\nfor last; do :; done\n\
+                  printf '%-12s %s\\n' Finding: REDACTED File: \"$last/a b\" Line: 3 File: \"$last/c\"\n";
+    std::fs::write(&gitleaks, script).unwrap();
+    std::fs::set_permissions(&gitleaks, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/sidecars/gitleaks-daemon");
+    let mut daemon = Command::new("sh")
+        .arg(wrapper)
+        .envs([("PATH", path.as_str()), ("BOTTLE_SCANNED", "/x"), ("BOTTLE_SCAN_PAUSE", "0")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(daemon.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // It goes on and on.
+    let told: Vec<_> = lines.take(4).collect();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let both = ["found: a secret in /x/a b", "found: a secret in /x/c"];
+    assert_eq!(told, [both, both].concat());
+}

@@ -1,4 +1,4 @@
-//! Our own small forward proxy: its configuration out of what a bottle may reach, and what it tells of its decisions.
+//! Our own small forward proxy: its configuration out of what a bottle may reach, and what its log tells of its decisions.
 //!
 //! The program is `guest/gateway`; a backend starts it beside a bottle.
 
@@ -9,8 +9,9 @@ use claude_bottle_protocol::gateway::{Config, Limits};
 use serde::Deserialize;
 
 use super::pipelock::{Allowlist, Host};
+use super::refusals::Refusal;
 
-/// The port that it listens on in a bundle.
+/// The port that it, or pipelock in its place, listens on in a bundle.
 pub const PORT: u16 = 8888;
 
 /// The gateway's configuration for a bottle that may reach `egress`, with an inherited socket and the system's resolver.
@@ -24,7 +25,7 @@ pub fn config(egress: &Allowlist) -> Config {
     Config { allow: rules.collect(), listen: None, resolver: None, limits: Limits::default() }
 }
 
-/// The variables by which programs learn of a proxy at `bundle`. There is no standard: some read them in capitals, some
+/// The variables by which programs learn of the proxy at `bundle`, whichever it is. There is no standard: some read them in capitals, some
 /// (`curl`, for `http_proxy`) in lower case alone.
 pub fn variables(bundle: IpAddr) -> BTreeMap<String, String> {
     variables_at(SocketAddr::new(bundle, PORT))
@@ -41,53 +42,17 @@ pub fn variables_at(proxy: SocketAddr) -> BTreeMap<String, String> {
     both.collect()
 }
 
-/// One line of the gateway's log. What a client asked for is the guest's word: nothing of it has been made harmless.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Decision {
-    /// The destination, `host:port`; empty where none was understood.
-    pub target: String,
-    /// Why it was refused; none: it was let through.
-    pub refused: Option<String>,
+/// One line of the gateway's log.
+#[derive(Deserialize)]
+struct Decision {
+    target: String,
+    refused: Option<String>,
 }
 
-/// How many different refusals are remembered.
-const MOST: usize = 50;
-
-/// What was refused, and how often.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Refusals {
-    counts: BTreeMap<(String, String), u64>,
-    /// How many were not remembered.
-    more: u64,
-}
-
-impl Refusals {
-    /// Takes one line of the log; what is none is passed over.
-    pub fn take(&mut self, line: &[u8]) {
-        let Ok(Decision { target, refused: Some(why) }) = serde_json::from_slice(line) else {
-            return;
-        };
-        let key = (target, why);
-        if self.counts.len() < MOST || self.counts.contains_key(&key) {
-            *self.counts.entry(key).or_default() += 1;
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// For a person, a line each; nothing if nothing was refused. It has still to be made harmless.
-    pub fn lines(&self) -> Vec<String> {
-        let one = |((target, why), count): (&(String, String), &u64)| {
-            let target = if target.is_empty() { "a request" } else { target };
-            let times = if *count == 1 { String::new() } else { format!(" ×{count}") };
-            format!("refused: {target}: {why}{times}")
-        };
-        let mut lines: Vec<_> = self.counts.iter().map(one).collect();
-        if self.more > 0 {
-            lines.push(format!("refused: {} more", self.more));
-        }
-        lines
-    }
+/// What a line of the log says was refused, if it says that.
+pub fn refused(line: &[u8]) -> Option<Refusal> {
+    let Decision { target, refused } = serde_json::from_slice(line).ok()?;
+    refused.map(|why| Refusal { target, why })
 }
 
 #[cfg(test)]
@@ -132,26 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_counted_and_bounded() {
-        let mut refusals = Refusals::default();
-        let line = |target: &str, why: &str| {
-            format!(r#"{{"at_unix_ms":1,"target":"{target}","rule":null,"refused":{why}}}"#)
+    fn a_decision_against_somebody_is_found_in_the_log() {
+        let line = |why: &str| {
+            format!(r#"{{"at_unix_ms":1,"target":"a.test:443","rule":null,"refused":{why}}}"#)
         };
-        for line in [
-            line("a.test:443", "\"no\""),
-            line("a.test:443", "\"no\""),
-            line("b.test:443", "null"),
-            line("", "\"malformed\""),
-            "listening on 127.0.0.1:1".to_owned(),
-        ] {
-            refusals.take(line.as_bytes());
-        }
-        assert_eq!(
-            refusals.lines(),
-            ["refused: a request: malformed", "refused: a.test:443: no ×2"]
-        );
-        (0..100).for_each(|n| refusals.take(line(&format!("{n}.test:1"), "\"no\"").as_bytes()));
-        assert_eq!(refusals.lines().len(), MOST + 1);
-        assert_eq!(refusals.lines().last().unwrap(), "refused: 52 more");
+        let refusal = Refusal { target: "a.test:443".to_owned(), why: "no".to_owned() };
+        assert_eq!(refused(line("\"no\"").as_bytes()), Some(refusal));
+        assert_eq!(refused(line("null").as_bytes()), None);
+        assert_eq!(refused(b"listening on 127.0.0.1:1"), None);
     }
 }

@@ -68,7 +68,7 @@ Exits as the command does: with its code, or with 128 and the number of the sign
 be launched; 126, 127: the command could not be executed, is not there; 2: wrong usage or a wrong manifest.
 
 The command's one way out is a proxy, which HTTP_PROXY and its like name, and which lets through what the manifest allows. What it \
-refused is told at the end, on standard error.
+refused is told at the end, on standard error, and which of the daemons beside it did not stay up.
 
 Examples:
   claude-bottle start reviewer                  at work, with what the manifest lets it reach

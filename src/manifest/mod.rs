@@ -47,6 +47,8 @@ pub struct Bottle {
     pub env: BTreeMap<String, Variable>,
     /// What may be reached, as far as the manifest says so.
     pub wanted: Vec<Wanted>,
+    /// The bundle's image; none: the toolbox's own.
+    pub bundle_image: Option<String>,
     /// The daemons in the bundle.
     pub daemons: Vec<String>,
     /// How much of the host it may take.
@@ -173,7 +175,7 @@ impl Manifest {
 }
 
 /// The JSON Schema (draft 2020-12) of a manifest. What it does not know, [`Manifest::parse`] does: that an agent's bottle
-/// is there, what a host is, which daemons there are.
+/// is there, what a host is, which daemons there are, and which of them need an image.
 pub fn schema() -> Json {
     let mut schema = schema::of::<raw::Manifest>();
     // Editors learn from it which schema a file has.

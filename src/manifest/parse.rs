@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use claude_bottle_protocol::daemons::Table;
+use claude_bottle_protocol::daemons::{Table, known};
 use thiserror::Error;
 
 use super::{Agent, Bottle, Limits, Manifest, Mount, Prompt, Runtime, Variable, raw};
@@ -11,7 +11,7 @@ use crate::nearest::{Suggestion, quote};
 use crate::written::folder::visible;
 use crate::written::named::ShortOr;
 use crate::written::read::Written;
-use crate::written::values::List;
+use crate::written::values::{List, Name};
 use crate::written::{At, Mistake, Reader};
 
 /// What runs where an agent has no command.
@@ -52,6 +52,15 @@ fn told(there: &[String], wanted: &str) -> String {
 struct LongPrompt {
     length: usize,
 }
+
+/// A daemon that is in no image.
+#[derive(Debug, Error)]
+#[error(
+    "the daemon {} is in the bundle's image, and the bottle names none: add `bundle-image` (docker/README.md tells how ours is built), \
+     or leave it out",
+    quote(.0)
+)]
+struct NoBundleImage(String);
 
 /// Reads a manifest.
 pub(super) fn manifest(file: &Path, text: &str) -> Result<Manifest, Vec<Mistake>> {
@@ -96,12 +105,16 @@ type Hosts = Option<Written<List<ShortOr<raw::HostText, raw::HostAndPorts>>>>;
 impl Checker<'_> {
     /// None where something is wrong; the reader has the reason.
     fn bottle(&mut self, raw: raw::Bottle) -> Option<Bottle> {
-        let raw::Bottle { image, runtime, env, egress, ssh, daemons, limits, mounts } = raw;
+        let raw::Bottle { image, runtime, env, egress, ssh, bundle_image, daemons, limits, mounts } =
+            raw;
         let mut wanted =
             self.hosts(egress, &USUAL_PORTS, |line| Source::Egress { line }).unwrap_or_default();
         let by_ssh = self.hosts(ssh, &[SSH_PORT], |line| Source::Ssh { line });
         wanted.extend(by_ssh.unwrap_or_default());
-        let daemons = daemons.and_then(|daemons| daemons.0).map(|daemons| self.daemons(daemons));
+        // One that cannot be read is there all the same.
+        let has_image = bundle_image.is_some();
+        let daemons = daemons.and_then(|daemons| daemons.0);
+        let daemons = daemons.map(|daemons| self.daemons(daemons, has_image));
         let env = written(env).map(|env| env.0).unwrap_or_default();
         let env = env.into_iter().map(|(name, At { value, .. })| {
             let value = match value {
@@ -129,6 +142,7 @@ impl Checker<'_> {
             runtime: written(runtime).unwrap_or(Runtime::Runc),
             env: env.collect::<Option<_>>()?,
             wanted,
+            bundle_image: written(bundle_image).map(|line| line.0),
             daemons: daemons.unwrap_or_else(|| vec![USUAL_DAEMON.to_owned()]),
             limits,
             mounts: mounts.collect::<Option<_>>()?,
@@ -193,9 +207,14 @@ impl Checker<'_> {
         Some(wanted)
     }
 
-    /// The daemons; what the bundle's init would refuse is noted.
-    fn daemons(&mut self, daemons: At<List<crate::written::values::Name>>) -> Vec<String> {
+    /// The daemons; what the bundle's init would refuse is noted, and what it would look for in vain.
+    fn daemons(&mut self, daemons: At<List<Name>>, has_image: bool) -> Vec<String> {
         let At { value, span } = daemons;
+        for At { value: Name(name), span } in &value.0 {
+            if !has_image && known(name).is_some_and(|daemon| !daemon.is_ours) {
+                self.reader.rule(span, NoBundleImage(name.clone()));
+            }
+        }
         let names: Vec<String> = value.0.into_iter().map(|name| name.value.0).collect();
         if let Err(error) = Table::built_in().select(&names.join(",")) {
             self.reader.rule(&span, error);

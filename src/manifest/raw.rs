@@ -29,6 +29,8 @@ table! {
         pub(crate) egress: Option<Written<List<ShortOr<HostText, HostAndPorts>>>>,
         /// Hosts that may be reached by SSH: at port 22, or at other ports.
         pub(crate) ssh: Option<Written<List<ShortOr<HostText, HostAndPorts>>>>,
+        /// The image of the bundle, in which daemons other than `gateway` and `supervise` are; for backends that run containers.
+        pub(crate) bundle_image: Option<Written<Line>>,
         /// The daemons in the bundle; left out: `gateway`.
         pub(crate) daemons: Option<Written<List<Name>>>,
         /// How much of the host the bottle may take, for backends that can limit it.

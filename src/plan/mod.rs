@@ -55,6 +55,9 @@ pub struct Plan {
     pub env: BTreeMap<String, Value>,
     /// What may be reached.
     pub egress: Allowlist,
+    /// The bundle's image; none: the toolbox's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle_image: Option<String>,
     /// The daemons in the bundle.
     pub daemons: Vec<String>,
     /// What the bottle shows of the host.
@@ -65,6 +68,7 @@ pub struct Plan {
 
 /// How a backend carries a plan out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Outline {
     /// The bottle's address, or where it is taken from if it is chosen at the launch.
     pub bottle: String,
@@ -73,13 +77,28 @@ pub struct Outline {
     pub bundle: Option<String>,
     /// What the command runs in.
     pub runtime: String,
+    /// What the bundle runs in.
+    pub bundle_runtime: String,
     /// The daemons that are run in the bundle.
-    pub runs: Vec<&'static str>,
+    pub runs: Vec<String>,
+    /// Files that they are given.
+    pub files: Vec<File>,
     /// What is known to get out all the same, by what the backend is made of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaks: Vec<String>,
     /// What is done, in order.
     pub steps: Vec<String>,
+}
+
+/// A file that a daemon in the bundle is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// The daemon.
+    pub daemon: &'static str,
+    /// The path in the bundle.
+    pub path: &'static str,
+    /// All that is in it.
+    pub text: String,
 }
 
 /// A variable's value.
@@ -217,6 +236,7 @@ pub fn resolve(manifest: &Manifest, agent: &str, facts: &Facts) -> Result<Plan, 
         folder: folder.unwrap_or_else(|| HOME.to_owned()),
         env: env.collect(),
         egress: Allowlist::of(built_in(&wanted.command[0]).chain(bottle.wanted.iter().cloned())),
+        bundle_image: bottle.bundle_image.clone(),
         daemons: bottle.daemons.clone(),
         command,
         mounts,

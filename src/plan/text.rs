@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Outline, Plan, Value};
+use super::{File, Outline, Plan, Value};
 use crate::nearest::visible;
 
 /// Everything, as JSON.
@@ -37,6 +37,7 @@ pub fn render(plan: &Plan, outline: &Outline) -> String {
     for leak in &outline.leaks {
         line("leaks", leak);
     }
+    line("bundle", &outline.bundle_runtime);
     line("daemons", &told_daemons(daemons, &outline.runs));
     if egress.is_empty() {
         line("egress", "nothing may be reached");
@@ -52,6 +53,10 @@ pub fn render(plan: &Plan, outline: &Outline) -> String {
     for (at, (host, ports, sources)) in rows.iter().enumerate() {
         let name = if at == 0 { "egress" } else { "" };
         line(name, &format!("{host:<host_width$}  {ports:<port_width$}  {sources}"));
+    }
+    for File { daemon, path, text } in &outline.files {
+        let lines = text.lines().count();
+        line("file", &format!("{path} for {daemon}, {lines} lines (--format json has them)"));
     }
     for (name, value) in env {
         match value {
@@ -76,7 +81,7 @@ pub fn render(plan: &Plan, outline: &Outline) -> String {
 }
 
 /// The daemons that are wanted, and which are run where that is something else.
-fn told_daemons(wanted: &[String], runs: &[&str]) -> String {
+fn told_daemons(wanted: &[String], runs: &[String]) -> String {
     let all = wanted.join(", ");
     if wanted == runs {
         return all;

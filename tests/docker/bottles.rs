@@ -7,7 +7,7 @@ use claude_bottle::backend::docker::image::Image;
 use claude_bottle::backend::docker::owner::Held;
 use claude_bottle::backend::docker::plan::{Step, label};
 use claude_bottle::backend::docker::private::{EngineError, PrivateEngine};
-use claude_bottle::backend::docker::spec::Mount;
+use claude_bottle::backend::docker::spec::{Mount, Serves};
 use claude_bottle::backend::docker::{DockerError, Engine, Spec, launch};
 use claude_bottle::bottle::{Bottle as _, Command, End};
 use claude_bottle::host::{Endpoint, Host};
@@ -93,7 +93,8 @@ fn with_everything(name: String, second_network: &str) -> Spec {
     spec.image = Some(Image::of_toolbox().unwrap().tag().to_owned());
     spec.holes.second_network = Some(second_network.to_owned());
     let (allow, limits) = (Vec::new(), Limits::default());
-    spec.bundle.gateway = Some(Config { allow, listen: None, resolver: None, limits });
+    let config = Config { allow, listen: None, resolver: None, limits };
+    spec.bundle.serves = Some(Serves::Gateway(config));
     spec
 }
 
@@ -116,7 +117,7 @@ fn number(step: Step) -> usize {
         Step::BundleRuns => 8,
         Step::AgentRuns => 9,
         Step::Pinned => 10,
-        Step::GatewayListens => 11,
+        Step::DaemonsRun => 11,
         Step::SecondNetwork => 12,
         Step::Greeted => 13,
     }

@@ -49,7 +49,7 @@ fn a_table_that_cannot_be_is_refused() {
         err
     };
     let unknown_key = refused("{\n  \"a\": {\"argv\": [\"/a\"], \"prot\": 1}\n}");
-    insta::assert_snapshot!(unknown_key, @"init | error: the daemon table FOLDER/bad.json is wrong: unknown field `prot`, expected one of `argv`, `env`, `ready_port` at line 2 column 30");
+    insta::assert_snapshot!(unknown_key, @"init | error: the daemon table FOLDER/bad.json is wrong: unknown field `prot`, expected one of `argv`, `env`, `files`, `ready_port`, `ready_address` at line 2 column 30");
     let no_program = refused("{\"a\": {\"argv\": []}}");
     insta::assert_snapshot!(no_program, @r#"init | error: the daemon table FOLDER/bad.json is wrong: "a": `argv` names no program at line 1 column 19"#);
     let cut_short = refused("{\"a\": ");
@@ -356,6 +356,55 @@ fn a_daemon_with_a_port_runs_once_it_listens() {
     assert_eq!(init.line("init | a: listens on port "), address.port().to_string());
 }
 
+fn a_daemon_may_listen_on_another_address_alone() {
+    let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let entry = |address: Option<&str>| {
+        let mut entry = json!({"argv": ["sleep", "1000000"], "ready_port": port});
+        if let Some(address) = address {
+            entry["ready_address"] = json!(address);
+        }
+        entry
+    };
+    let init = Bundle::new().daemon("a", entry(Some("127.0.0.2"))).start("a");
+    init.wait_for_answers();
+    init.until_state("a", State::Running);
+    let other = Bundle::new().daemon("a", entry(None)).start("a");
+    other.wait_for_answers();
+    let starting = other.until("a", |daemon| daemon.pid.is_some());
+    assert_eq!(starting.state, State::Starting, "nobody listens on 127.0.0.1");
+}
+
+fn a_daemon_gets_its_files_anew_each_time() {
+    let bundle = Bundle::new();
+    let (config, links_to) = (bundle.path("config"), bundle.path("elsewhere"));
+    std::os::unix::fs::symlink(&links_to, &config).unwrap();
+    // It reads its file, and leaves nothing of it.
+    let script = format!("cat '{0}'; stat -c %a '{0}'; echo gone > '{0}'", config.display());
+    let content = "mode: strict\nlist: [\"a\"]\n";
+    let entry = json!({
+        "argv": ["/bin/sh", "-c", script],
+        "files": { config.to_str().unwrap(): content },
+    });
+    let nowhere = json!({"argv": ["true"], "files": {"/nowhere/file": ""}});
+    let mut init = bundle
+        .daemon("a", entry)
+        .daemon("b", nowhere)
+        .variable("BOTTLE_RESTART_PAUSE_MS", "0")
+        .start("a,b");
+    init.wait_for_answers();
+    init.until_state("a", State::Failed);
+    init.until_state("b", State::Failed);
+    assert!(!links_to.exists(), "no link is followed");
+    let (_, log) = init.stop();
+    let count = |wanted: &str| log.iter().filter(|line| *line == wanted).count();
+    for line in ["a | mode: strict", "a | list: [\"a\"]", "a | 600"] {
+        assert_eq!(count(line), 10, "{line}: {log:#?}");
+    }
+    let why = "init | b: cannot write /nowhere/file: No such file or directory; again in 0 ms";
+    assert_eq!(count(why), 9, "{log:#?}");
+}
+
 fn the_status_is_json_in_the_order_of_the_selection() {
     let mut init = Bundle::new()
         .script("z", STAYS)
@@ -496,6 +545,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_log_that_nobody_reads_holds_nobody_up,
         a_log_whose_reader_is_gone_holds_nobody_up,
         a_daemon_with_a_port_runs_once_it_listens,
+        a_daemon_may_listen_on_another_address_alone,
+        a_daemon_gets_its_files_anew_each_time,
         the_status_is_json_in_the_order_of_the_selection,
         asking_without_an_init_is_an_error_of_its_own,
         a_socket_left_behind_is_replaced_and_one_in_use_is_not,

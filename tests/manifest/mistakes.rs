@@ -55,6 +55,18 @@ fn mistakes_are_told() {
             "two daemons on one port",
             right.clone().bottle("daemons", json!(["pipelock", "gateway"])).text(),
         ),
+        (
+            "a daemon of an image that is not named",
+            right.clone().bottle("daemons", json!(["supervise", "pipelock", "gitleaks"])).text(),
+        ),
+        (
+            "two daemons on one port, of an image",
+            right
+                .clone()
+                .bottle("bundle-image", json!("localhost/bundle:1"))
+                .bottle("daemons", json!(["pipelock", "gateway"]))
+                .text(),
+        ),
         ("a runtime that does not exist", right.clone().bottle("runtime", json!("runcs")).text()),
         (
             "a target that is no path",

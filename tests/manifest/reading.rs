@@ -16,6 +16,7 @@ fn what_is_left_out_has_its_usual_value() {
     let manifest = Build::new().read();
     let (bottle, agent) = (&manifest.bottles["box"], &manifest.agents["smith"]);
     assert_eq!((bottle.image.as_deref(), bottle.runtime), (None, Runtime::Runc));
+    assert_eq!(bottle.bundle_image, None);
     assert_eq!(
         (bottle.daemons.as_slice(), bottle.limits),
         (&["gateway".to_owned()][..], Limits::default())
@@ -35,6 +36,8 @@ fn the_example_in_the_documentation_is_read_whole() {
     assert_eq!(bottle.runtime, Runtime::Runsc);
     assert_eq!(bottle.env["LANG"], Variable::Literal("C.UTF-8".into()));
     assert_eq!(bottle.env["ANTHROPIC_API_KEY"], Variable::FromHost("ANTHROPIC_API_KEY".into()));
+    assert_eq!(bottle.bundle_image.as_deref(), Some("claude-bottle/sidecars"));
+    assert_eq!(bottle.daemons, ["pipelock", "gitleaks"]);
     assert_eq!(bottle.limits.processes, Some(512));
     assert!(bottle.mounts[0].writable);
     assert_eq!(agent.command, ["claude", "--verbose"]);

@@ -88,6 +88,36 @@ fn what_a_machine_needs_is_named() {
     assert!(said.contains("needs smolvm on PATH") && !said.contains("Gitea"), "{said}");
 }
 
+/// What daemons of an image of their own are given, in short and whole.
+fn it_tells_what_runs_in_a_bundle_of_an_image() {
+    let build = build()
+        .bottle("image", json!("localhost/smith:1"))
+        .bottle("bundle-image", json!("localhost/bundle:1"))
+        .bottle("daemons", json!(["gitleaks", "pipelock", "egress"]));
+    let project = Project::new(&build);
+    let dry = |more: &[&str]| {
+        let all = [&["--backend", "docker", "--dry-run"], more].concat();
+        text(&project.start(&all).env("SECRET", "hunter2").output().unwrap())
+    };
+    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(dry(&[])) });
+    let told: Value = serde_json::from_str(&dry(&["--format", "json"])).unwrap();
+    assert_eq!(told["plan"]["bundle-image"], "localhost/bundle:1");
+    assert_eq!(told["outline"]["runs"], json!(["gitleaks", "pipelock", "egress"]));
+    let made_of = told["outline"]["bundle-runtime"].as_str().unwrap();
+    assert!(made_of.contains("localhost/bundle:1"), "{made_of}");
+    let file = &told["outline"]["files"][0];
+    assert_eq!(
+        (&file["daemon"], &file["path"]),
+        (&json!("pipelock"), &json!("/run/bottle/pipelock.yaml"))
+    );
+    let yaml = file["text"].as_str().unwrap();
+    assert!(yaml.contains("mode: strict\n") && yaml.contains("- b.test\n"), "{yaml}");
+    // Offline nothing is let out: pipelock is not run, and is given nothing.
+    let offline: Value = serde_json::from_str(&dry(&["--offline", "--format", "json"])).unwrap();
+    assert_eq!(offline["outline"]["runs"], json!(["gitleaks"]));
+    assert_eq!(offline["outline"]["files"], json!([]));
+}
+
 fn it_tells_everything_but_secrets() {
     let project = project();
     let dry = |more: &[&str]| {
@@ -169,6 +199,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         it_tells_how_containers_are_made,
         it_tells_how_machines_are_made,
         what_a_machine_needs_is_named,
+        it_tells_what_runs_in_a_bundle_of_an_image,
         offline_nothing_may_be_reached,
         no_engine_is_spoken_to,
         what_is_wrong_is_told_before_anything_is_done,

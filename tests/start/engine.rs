@@ -26,8 +26,8 @@ pub(crate) const WEB: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 pub(crate) const WEB_LISTENER: u32 = 1;
 /// What the tests' scripts call.
 const PROGRAMS: &[&str] = &[
-    "cat", "chmod", "env", "grep", "head", "id", "ls", "mkdir", "mktemp", "nc", "rm", "printf",
-    "sh", "sleep", "stty", "wc", "wget",
+    "cat", "chmod", "env", "grep", "head", "httpd", "id", "kill", "ls", "mkdir", "mktemp", "nc",
+    "nslookup", "printf", "rm", "sed", "sh", "sleep", "stty", "touch", "wc", "wget",
 ];
 
 /// A private engine, and what it takes to ask it.
@@ -57,7 +57,7 @@ impl Private {
             let endpoint = Endpoint::Unix(engine.socket());
             let client = Engine::connect(&endpoint, engine.inside(Path::new("/proc"))).await;
             let client = client.unwrap();
-            load(&client, &busybox).await;
+            import(&client, IMAGE, tree(&busybox, &[])).await;
             Ok((engine, client))
         });
         let (engine, client) = started?;
@@ -115,8 +115,8 @@ fn lab() -> Lab {
     }
 }
 
-/// Nothing but busybox.
-async fn load(client: &Engine, busybox: &Path) {
+/// A file system of busybox and these executable files.
+pub(crate) fn tree(busybox: &Path, files: &[(&str, &str)]) -> Vec<u8> {
     let mut root = Builder::new(Vec::new());
     root.append_path_with_name(busybox, "bin/busybox").unwrap();
     for program in PROGRAMS {
@@ -125,10 +125,21 @@ async fn load(client: &Engine, busybox: &Path) {
         header.set_size(0);
         root.append_link(&mut header, format!("bin/{program}"), "busybox").unwrap();
     }
-    let root = body_full(root.into_inner().unwrap().into());
-    let (repository, tag) = IMAGE.rsplit_once(':').unwrap();
+    for (path, content) in files {
+        let mut header = Header::new_gnu();
+        header.set_mode(0o755);
+        header.set_size(content.len() as u64);
+        root.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    root.into_inner().unwrap()
+}
+
+/// Makes an image of a file system.
+pub(crate) async fn import(client: &Engine, image: &str, tree: Vec<u8>) {
+    let (repository, tag) = image.rsplit_once(':').unwrap();
     let options =
         CreateImageOptionsBuilder::default().from_src("-").repo(repository).tag(tag).build();
+    let root = body_full(tree.into());
     let mut loading = client.docker().create_image(Some(options), Some(root), None);
     while let Some(progress) = loading.next().await {
         progress.unwrap();

@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "the other tests of manifests use the rest")]
 mod build;
 #[cfg(target_os = "linux")]
+mod bundle_image;
+#[cfg(target_os = "linux")]
 mod dry_run;
 #[cfg(target_os = "linux")]
 mod engine;
@@ -27,6 +29,7 @@ mod work;
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     trials::run([
+        bundle_image::trials(),
         dry_run::trials(),
         on_docker::trials(),
         person::trials(),

@@ -26,7 +26,10 @@ fn a_dry_run_makes_nothing() {
     // The program wants a place that lives as long as it does.
     let private: &'static Private = Box::leak(Box::new(Private::start()));
     let egress = json!(["b.test"]);
-    let project = Project::on(On::Docker(private), &Build::new().bottle("egress", egress));
+    let project = Project::on(On::Docker(private), &Build::new().bottle("egress", egress.clone()));
+    let bundled = Build::new().bottle("egress", egress).bottle("daemons", json!(["pipelock"]));
+    let bundled = bundled.bottle("bundle-image", json!("localhost/bundle:1"));
+    let bundled = Project::on(On::Docker(private), &bundled);
     private.runtime.block_on(async {
         let docker = private.client.docker();
         let events = EventsOptionsBuilder::default().build();
@@ -56,7 +59,9 @@ fn a_dry_run_makes_nothing() {
         mark("begun").await;
         while next().await != "begun" {}
         let before = counted(&private.client).await;
-        for format in ["text", "json"] {
+        for (project, format) in
+            [(&project, "text"), (&project, "json"), (&bundled, "text"), (&bundled, "json")]
+        {
             let mut dry = project.start(&["--dry-run", "--format", format]);
             text(&tokio::task::spawn_blocking(move || dry.output().unwrap()).await.unwrap());
         }

@@ -26,8 +26,8 @@ pub const SELECTION: &str = "BOTTLE_DAEMONS";
 pub const TABLE: &str = "BOTTLE_DAEMON_TABLE";
 /// The name under which the init itself answers for the daemons' states; see [`crate::supervise`].
 pub const SUPERVISE: &str = "supervise";
-/// The longest table, in bytes.
-pub const MAX_TABLE: usize = 64 * 1024;
+/// The longest table, in bytes: a variable, its name included, can have 128 KiB (`MAX_ARG_STRLEN`).
+pub const MAX_TABLE: usize = 120 * 1024;
 /// The largest number of daemons in one selection. It keeps the init's answer below what a socket takes at once.
 pub const MAX_SELECTED: usize = 64;
 /// The longest name of a daemon, in bytes.
@@ -42,6 +42,8 @@ pub struct Known {
     pub argv: &'static [&'static str],
     /// Where it listens inside the bundle; none: it listens nowhere. `0.0.0.0` is what the bottle can reach.
     pub listens: Option<SocketAddr>,
+    /// Whether it is in the toolbox's own image; the others are in that of a bundle.
+    pub is_ours: bool,
     /// What it is for.
     pub what: &'static str,
 }
@@ -59,30 +61,35 @@ pub const KNOWN: [Known; 5] = [
         name: "egress",
         argv: &["mitmdump", "--listen-host", "127.0.0.1", "--listen-port", "9099"],
         listens: Some(on(Ipv4Addr::LOCALHOST, 9099)),
+        is_ours: false,
         what: "mitmdump, between pipelock and the world; out of the bottle's reach",
     },
     Known {
         name: "gateway",
-        argv: &["/gateway"],
+        argv: &["/bottle/gateway"],
         listens: Some(on(Ipv4Addr::UNSPECIFIED, 8888)),
+        is_ours: true,
         what: "our own small allow-listing forward proxy, where pipelock is not available",
     },
     Known {
         name: "gitleaks",
         argv: &["/gitleaks-daemon"],
         listens: None,
+        is_ours: false,
         what: "looks for secrets in what leaves",
     },
     Known {
         name: "pipelock",
         argv: &["/pipelock", "run", "--config", "/etc/pipelock.yaml", "--listen", "0.0.0.0:8888"],
         listens: Some(on(Ipv4Addr::UNSPECIFIED, 8888)),
+        is_ours: false,
         what: "the bottle's way out",
     },
     Known {
         name: SUPERVISE,
         argv: &[],
         listens: None,
+        is_ours: true,
         what: "the init's own answers about the others",
     },
 ];
@@ -101,9 +108,15 @@ pub struct Entry {
     /// Variables, added to those of the init.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// The daemon is running once 127.0.0.1 accepts connections on this port; none: once it has started.
+    /// Files that are written before it is started, for the init's own user alone: absolute paths, and what is in each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// The daemon is running once it accepts connections on this port; none: once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_port: Option<NonZeroU16>,
+    /// The address at which that is tried; none: 127.0.0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_address: Option<Ipv4Addr>,
 }
 
 impl Entry {
@@ -115,10 +128,12 @@ impl Entry {
         if self.argv.iter().any(|argument| argument.contains('\0')) {
             return Some("`argv` holds a NUL".to_owned());
         }
-        self.env.iter().find_map(|(name, value)| {
+        let variable = self.env.iter().find_map(|(name, value)| {
             let bad = name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
             bad.then(|| format!("`env` holds the impossible variable {name:?}"))
-        })
+        });
+        let file = self.files.keys().find(|path| !path.starts_with('/') || path.contains('\0'));
+        variable.or_else(|| Some(format!("`files` holds {:?}, which is no absolute path", file?)))
     }
 }
 
@@ -144,14 +159,16 @@ impl Table {
             let entry = Entry {
                 argv: known.argv.iter().map(|&argument| argument.to_owned()).collect(),
                 env: BTreeMap::new(),
+                files: BTreeMap::new(),
                 ready_port: known.listens.and_then(|address| NonZeroU16::new(address.port())),
+                ready_address: None,
             };
             (known.name.to_owned(), entry)
         });
         Self(processes.collect())
     }
 
-    /// A table as a person writes it: `{"NAME": {"argv": ["PROGRAM", …], "env": {…}, "ready_port": 1234}}`.
+    /// A table as a person writes it: `{"NAME": {"argv": ["PROGRAM", …], "env": {…}, "files": {…}, "ready_port": 1234}}`.
     pub fn parse(json: &[u8]) -> Result<Self, TableError> {
         if json.len() > MAX_TABLE {
             return Err(TableError::TooLong);
@@ -382,7 +399,7 @@ mod tests {
     fn a_bad_table_says_where_and_what() {
         assert_eq!(
             fault("{\"a\":\n {\"argw\": []}}"),
-            "unknown field `argw`, expected one of `argv`, `env`, `ready_port` at line 2 column 8"
+            "unknown field `argw`, expected one of `argv`, `env`, `files`, `ready_port`, `ready_address` at line 2 column 8"
         );
         assert_eq!(fault("{\"a\":\n {}}"), "missing field `argv` at line 2 column 3");
         let says = |json: &str, what: &str| {
@@ -396,6 +413,10 @@ mod tests {
             r#"{"a": {"argv": ["a"], "env": {"A=": ""}}}"#,
             "\"a\": `env` holds the impossible variable \"A=\"",
         );
+        says(
+            r#"{"a": {"argv": ["a"], "files": {"etc/a": ""}}}"#,
+            "\"a\": `files` holds \"etc/a\", which is no absolute path",
+        );
         says(r#"{"a": {"argv": ["a"], "ready_port": 0}}"#, "invalid value: integer `0`");
         says(r#"{"a": {"argv": ["a"]}, "a": {"argv": ["b"]}}"#, "\"a\" is there twice");
         says(r#"{"init": {"argv": ["a"]}}"#, "the name \"init\" is the init's own");
@@ -405,7 +426,7 @@ mod tests {
         says("", "EOF while parsing");
         assert_eq!(
             Table::parse(&vec![b' '; MAX_TABLE + 1]).unwrap_err().to_string(),
-            "the table is longer than 65536 bytes"
+            "the table is longer than 122880 bytes"
         );
     }
 }

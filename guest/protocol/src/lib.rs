@@ -10,6 +10,7 @@
 //! | [`session`] | launcher ↔ the agent inside a bottle | length-prefixed binary frames |
 //! | [`daemons`] | launcher and init | the daemons of a bundle, and how they are selected |
 //! | [`supervise`] | init → whoever asks | one JSON document |
+//! | [`news`] | init → launcher | lines of the bundle's log |
 //! | [`gateway`] | launcher → gateway | one JSON document in a file |
 //! | [`helper`] | launcher ↔ namespace helper | one JSON message per datagram, descriptors beside it |
 //!
@@ -21,6 +22,7 @@
 pub mod daemons;
 pub mod gateway;
 pub mod helper;
+pub mod news;
 pub mod nonce;
 pub mod prober;
 pub mod session;

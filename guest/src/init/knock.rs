@@ -1,4 +1,4 @@
-//! Whether a daemon listens yet: a connection to its port on 127.0.0.1, made and closed.
+//! Whether a daemon listens yet: a connection to its port, made and closed.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU16;
@@ -17,16 +17,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Tries until one is answered.
 #[derive(Debug)]
 pub(crate) struct Knock {
-    port: NonZeroU16,
+    address: SocketAddrV4,
     next: Instant,
     /// A connection that is being made. The kernel answers for a listener, so this is one whose backlog is full.
     pending: Option<OwnedFd>,
 }
 
 impl Knock {
-    /// Tries from `now` on.
-    pub(crate) fn new(port: NonZeroU16, now: Instant) -> Self {
-        Self { port, next: now, pending: None }
+    /// Tries from `now` on, at an address of this net namespace or at 127.0.0.1.
+    pub(crate) fn new(address: Option<Ipv4Addr>, port: NonZeroU16, now: Instant) -> Self {
+        let address = SocketAddrV4::new(address.unwrap_or(Ipv4Addr::LOCALHOST), port.get());
+        Self { address, next: now, pending: None }
     }
 
     /// When to [`Self::again`].
@@ -42,8 +43,7 @@ impl Knock {
         let Ok(socket) = socket(AddressFamily::Inet, SockType::Stream, flags, None) else {
             return false;
         };
-        let address = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port.get()));
-        match connect(socket.as_raw_fd(), &address) {
+        match connect(socket.as_raw_fd(), &SockaddrIn::from(self.address)) {
             Ok(()) => self.is_not_itself(&socket),
             Err(Errno::EINPROGRESS) => {
                 self.pending = Some(socket);
@@ -71,7 +71,7 @@ impl Knock {
     /// meets itself (RFC 9293 §3.5, simultaneous open).
     fn is_not_itself(&self, socket: &OwnedFd) -> bool {
         getsockname::<SockaddrIn>(socket.as_raw_fd())
-            .is_ok_and(|address| address.port() != self.port.get())
+            .is_ok_and(|address| address.port() != self.address.port())
     }
 }
 
@@ -96,13 +96,18 @@ mod tests {
 
     #[test]
     fn only_a_listener_answers() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = NonZeroU16::new(listener.local_addr().unwrap().port()).unwrap();
-        let start = Instant::now();
-        let mut knock = Knock::new(port, start);
-        assert!(answered(&mut knock));
-        assert_eq!(knock.next(), start + PAUSE);
-        drop(listener);
-        assert!(!answered(&mut knock));
+        for address in [None, Some(Ipv4Addr::new(127, 0, 0, 2))] {
+            let on = address.unwrap_or(Ipv4Addr::LOCALHOST);
+            let listener = TcpListener::bind((on, 0)).unwrap();
+            let port = NonZeroU16::new(listener.local_addr().unwrap().port()).unwrap();
+            let start = Instant::now();
+            let mut knock = Knock::new(address, port, start);
+            assert!(answered(&mut knock));
+            assert_eq!(knock.next(), start + PAUSE);
+            let elsewhere = Some(Ipv4Addr::new(127, 0, 0, 3));
+            assert!(!answered(&mut Knock::new(elsewhere, port, start)));
+            drop(listener);
+            assert!(!answered(&mut knock));
+        }
     }
 }

@@ -1,8 +1,11 @@
-//! A daemon's process: how it is started, and the pipes that its output comes through.
+//! A daemon's process: how it is started, the files that it is given, and the pipes that its output comes through.
 
 use std::ffi::{CString, NulError};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 
 use claude_bottle_protocol::daemons::Entry;
 use claude_bottle_protocol::session::End;
@@ -16,8 +19,8 @@ use nix::unistd::{Pid, pipe2, read};
 use super::lines::{Lines, render};
 use super::log::Log;
 
-/// The longest name of a program in an error, in bytes as the daemon table has them.
-const MAX_PROGRAM: usize = 128;
+/// The longest path in an error, in bytes as the daemon table has them.
+const MAX_PATH: usize = 128;
 
 /// What daemons get as standard input: nothing.
 pub(crate) fn nothing() -> Result<OwnedFd, Errno> {
@@ -71,13 +74,20 @@ impl Stream {
     }
 }
 
-/// Starts a daemon as the leader of a process group of its own, with every signal at its default and none blocked.
+/// Starts a daemon as the leader of a process group of its own, with every signal at its default and none blocked. Its files
+/// are written before, each time: an earlier life of it may have changed them.
 pub(crate) fn start(
     entry: &Entry,
     stdin: &OwnedFd,
     stdout: &Stream,
     stderr: &Stream,
 ) -> Result<Pid, End> {
+    for (path, content) in &entry.files {
+        write_file(path, content).map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
+            End::NotStarted { errno, what: shown("write ", path) }
+        })?;
+    }
     let attempt = || {
         // A table holds no NUL, nor does the environment.
         let argv = entry.argv.iter().map(|text| CString::new(text.as_str()));
@@ -103,12 +113,27 @@ pub(crate) fn start(
     attempt().map_err(|errno| not_started(entry, errno))
 }
 
+/// Whoever reads it while it is written gets the old one or the new one. What was there is replaced, and no link is followed.
+fn write_file(path: &str, content: &str) -> io::Result<()> {
+    let new = format!("{path}.new");
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(content.as_bytes())?;
+    fs::rename(new, path)
+}
+
 fn not_started(entry: &Entry, errno: Errno) -> End {
-    let program = entry.argv.first().map_or("", String::as_str).as_bytes();
-    let shown = &program[..program.len().min(MAX_PROGRAM)];
-    let mut what = "start ".to_owned();
-    render(shown, (program.len() - shown.len()) as u64, &mut what);
-    End::NotStarted { errno: errno as i32, what }
+    let program = entry.argv.first().map_or("", String::as_str);
+    End::NotStarted { errno: errno as i32, what: shown("start ", program) }
+}
+
+/// What was tried, with a path in it that may hold anything.
+fn shown(doing: &str, path: &str) -> String {
+    let path = path.as_bytes();
+    let shown = &path[..path.len().min(MAX_PATH)];
+    let mut what = doing.to_owned();
+    render(shown, (path.len() - shown.len()) as u64, &mut what);
+    what
 }
 
 fn environment(entry: &Entry) -> Result<Vec<CString>, NulError> {
@@ -128,22 +153,30 @@ mod tests {
         let entry = |program: &str| Entry {
             argv: vec![program.to_owned()],
             env: std::collections::BTreeMap::new(),
+            files: std::collections::BTreeMap::new(),
             ready_port: None,
+            ready_address: None,
         };
         let (stdin, out, err) =
             (nothing().unwrap(), Stream::new().unwrap(), Stream::new().unwrap());
         let end = start(&entry("/nowhere/\u{1b}x"), &stdin, &out, &err);
         let what = r"start /nowhere/\x1bx".to_owned();
         assert_eq!(end, Err(End::NotStarted { errno: libc::ENOENT, what }));
-        let what = format!("start /{}… [1 bytes cut]", "y".repeat(MAX_PROGRAM - 1));
-        let end = not_started(&entry(&format!("/{}", "y".repeat(MAX_PROGRAM))), Errno::EACCES);
+        let what = format!("start /{}… [1 bytes cut]", "y".repeat(MAX_PATH - 1));
+        let end = not_started(&entry(&format!("/{}", "y".repeat(MAX_PATH))), Errno::EACCES);
         assert_eq!(end, End::NotStarted { errno: libc::EACCES, what });
     }
 
     #[test]
     fn the_tables_variables_win() {
         let own = ("PATH".to_owned(), "/own".to_owned());
-        let entry = Entry { argv: vec![], env: [own].into(), ready_port: None };
+        let entry = Entry {
+            argv: vec![],
+            env: [own].into(),
+            files: std::collections::BTreeMap::new(),
+            ready_port: None,
+            ready_address: None,
+        };
         let environment = environment(&entry).unwrap();
         let path: Vec<_> =
             environment.iter().filter(|v| v.as_bytes().starts_with(b"PATH=")).collect();

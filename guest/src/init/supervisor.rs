@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use claude_bottle_protocol::VERSION;
 use claude_bottle_protocol::daemons::{Entry, SUPERVISE};
+use claude_bottle_protocol::news::{News, Then, What};
 use claude_bottle_protocol::session::End;
 use claude_bottle_protocol::supervise::{self, State, Status};
 use nix::errno::Errno;
@@ -247,15 +248,15 @@ impl Supervisor {
         let daemon = &mut self.daemons[index];
         match start(&daemon.entry, &self.nothing, &daemon.stdout, &daemon.stderr) {
             Ok(pid) => {
-                let port = daemon.entry.ready_port;
-                daemon.life.started(now, pid, port.is_none());
-                daemon.knock = port.map(|port| Knock::new(port, now));
-                self.log.say(&format!("{}: started, pid {pid}", daemon.name));
+                let Entry { ready_port, ready_address, .. } = daemon.entry;
+                daemon.life.started(now, pid, ready_port.is_none());
+                daemon.knock = ready_port.map(|port| Knock::new(ready_address, port, now));
+                self.tell(index, What::Started { pid: pid.as_raw() });
             }
             Err(end) => {
-                let told = told(&end);
+                let how = told(&end);
                 let next = daemon.life.not_started(now, end);
-                self.tell_end(index, &told, next);
+                self.tell_end(index, how, next);
             }
         }
     }
@@ -264,18 +265,22 @@ impl Supervisor {
         let daemon = &mut self.daemons[index];
         daemon.knock = None;
         daemon.life.ready(Instant::now());
-        let port = daemon.entry.ready_port.map_or(0, std::num::NonZeroU16::get);
-        self.log.say(&format!("{}: listens on port {port}", daemon.name));
+        if let Some(port) = daemon.entry.ready_port {
+            self.tell(index, What::Listens { port });
+        }
     }
 
-    fn tell_end(&mut self, index: usize, told: &str, next: Next) {
-        let name = &self.daemons[index].name;
-        self.log.say(&match next {
-            Next::Again(pause) => format!("{name}: {told}; again in {pause:?}"),
-            Next::GiveUp => {
-                format!("{name}: {told}; failed, after {TOO_OFTEN} quick ends in a row")
-            }
-        });
+    fn tell_end(&mut self, index: usize, how: String, next: Next) {
+        let then = match next {
+            Next::Again(after) => Then::Again { after },
+            Next::GiveUp => Then::Failed { ends: TOO_OFTEN },
+        };
+        self.tell(index, What::Ended { how, then });
+    }
+
+    fn tell(&mut self, index: usize, what: What) {
+        let daemon = self.daemons[index].name.clone();
+        self.log.say(&News { daemon, what }.to_string());
     }
 
     fn hear_signals(&mut self) {
@@ -321,13 +326,13 @@ impl Supervisor {
         daemon.knock = None;
         daemon.stdout.end(&daemon.name, &mut self.log);
         daemon.stderr.end(&daemon.name, &mut self.log);
-        let told = told(&end);
+        let how = told(&end);
         if self.stopping.is_some() {
             daemon.life.stopped(now, end);
-            self.log.say(&format!("{}: stopped: {told}", daemon.name));
+            self.tell(index, What::Stopped { how });
         } else {
             let next = daemon.life.ended(now, end);
-            self.tell_end(index, &told, next);
+            self.tell_end(index, how, next);
         }
     }
 

@@ -3,12 +3,13 @@
 use bollard::models::ContainerCreateBody;
 
 use super::Spec;
+use super::daemons::Daemons;
 use super::engine::Engine;
 use super::error::{DockerError, call};
-use super::gateway::Gateway;
 use super::image::Image;
 use super::launch::{Container, Guard, claim, claim_way_out, connect, create, start};
 use super::plan::Plan;
+use super::spec::Serves;
 use super::way_out;
 use crate::teardown::Teardown;
 
@@ -21,8 +22,8 @@ pub struct Bundle {
     pub image: String,
     /// The bundle.
     pub container: Container,
-    /// What listens in it, where something may be reached.
-    pub(in crate::backend) gateway: Option<Gateway>,
+    /// What runs in it, where something may be reached.
+    pub(in crate::backend) daemons: Option<Daemons>,
     /// Removes what there is of it when it is dropped.
     pub(in crate::backend) guard: Guard,
 }
@@ -47,9 +48,9 @@ pub async fn launch(
     }
     networked();
     let body = plan.bundle.clone();
-    let (container, gateway) = run(engine, &plan, body, teardown).await?;
+    let (container, daemons) = run(engine, &plan, body, teardown).await?;
     let image = image.tag().to_owned();
-    Ok(Bundle { plan, image, container, gateway, guard })
+    Ok(Bundle { plan, image, container, daemons, guard })
 }
 
 impl Bundle {
@@ -62,11 +63,11 @@ impl Bundle {
         teardown: &mut Teardown,
     ) -> Result<u16, DockerError> {
         let nowhere = || DockerError::Published("nowhere".to_owned());
-        let config = spec.bundle.gateway.as_ref().ok_or_else(nowhere)?;
-        self.gateway = None;
+        let Some(Serves::Gateway(config)) = &spec.bundle.serves else { return Err(nowhere()) };
+        self.daemons = None;
         engine.remove_container(&self.container.id).await?;
         let body = way_out::published(self.plan.bundle.clone(), config);
-        (self.container, self.gateway) = run(engine, &self.plan, body, teardown).await?;
+        (self.container, self.daemons) = run(engine, &self.plan, body, teardown).await?;
         let id = &self.container.id;
         let found = engine.docker.inspect_container(id, None).await;
         let found = found.map_err(call(format!("look at the container {id}")))?;
@@ -75,13 +76,13 @@ impl Bundle {
     }
 }
 
-/// Starts a bundle, and waits until its gateway listens, if it has one.
+/// Starts a bundle, and waits until its daemons are up.
 async fn run(
     engine: &Engine,
     plan: &Plan,
     body: ContainerCreateBody,
     teardown: &mut Teardown,
-) -> Result<(Container, Option<Gateway>), DockerError> {
+) -> Result<(Container, Option<Daemons>), DockerError> {
     let id = create(engine, &plan.container("bundle"), body).await?;
     let owned = (engine.clone(), id.clone());
     teardown.push(format!("the container {id}"), move || async move {
@@ -92,11 +93,8 @@ async fn run(
     }
     start(engine, &id).await?;
     let pid = engine.pid(&id).await?;
-    let gateway = match &plan.way_out {
-        Some(_) => Some(Gateway::listening(engine, &id).await?),
-        None => None,
-    };
-    Ok((Container { id, pid }, gateway))
+    let daemons = Daemons::awaited(engine, plan, &id).await?;
+    Ok((Container { id, pid }, daemons))
 }
 
 fn undo_network(engine: &Engine, network: &str, teardown: &mut Teardown) {

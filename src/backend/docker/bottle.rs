@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt as _;
 
+use super::daemons::Daemons;
 use super::engine::Engine;
 use super::error::{DockerError, call};
-use super::gateway::Gateway;
 use super::launch::{Container, Guard};
 use super::pinning;
 use super::plan::Plan;
@@ -30,8 +30,8 @@ pub struct DockerBottle {
     was_seen: bool,
     bundle: String,
     session: Session,
-    /// None where the bundle has no way out.
-    gateway: Option<Gateway>,
+    /// None where nobody waits for any.
+    daemons: Option<Daemons>,
     undo: Mutex<Option<(Teardown, Guard)>>,
 }
 
@@ -45,12 +45,12 @@ impl DockerBottle {
     ) -> Self {
         let undo = Mutex::new(Some((teardown, guard)));
         let was_seen = engine.groups(&agent).is_some();
-        Self { engine, plan, agent, was_seen, bundle, session, gateway: None, undo }
+        Self { engine, plan, agent, was_seen, bundle, session, daemons: None, undo }
     }
 
-    /// With the gateway that listens in its bundle.
-    pub(super) fn with(self, gateway: Option<Gateway>) -> Self {
-        Self { gateway, ..self }
+    /// With the daemons that are up in its bundle.
+    pub(super) fn with(self, daemons: Option<Daemons>) -> Self {
+        Self { daemons, ..self }
     }
 
     /// The engine.
@@ -97,14 +97,14 @@ impl Bottle for DockerBottle {
     }
 
     fn remarks(&self) -> Vec<String> {
-        self.gateway.as_ref().map(Gateway::refusals).unwrap_or_default()
+        self.daemons.as_ref().map(Daemons::remarks).unwrap_or_default()
     }
 
     async fn teardown(&self) -> Result<(), TeardownError> {
         let undo = self.undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some((mut teardown, mut guard)) = undo else { return Ok(()) };
-        if let Some(gateway) = &self.gateway {
-            gateway.end(&self.engine, &self.bundle).await;
+        if let Some(daemons) = &self.daemons {
+            daemons.end(&self.engine, &self.bundle).await;
         }
         let undone = teardown.run().await;
         if undone.is_ok() {

@@ -56,25 +56,45 @@ pub enum DockerError {
         /// What the engine says.
         source: Box<bollard::errors::Error>,
     },
+    /// The bundle's image is not there either.
+    #[error(
+        "the engine has no image {0:?}, which the manifest names as `bundle-image`: build or load it first (docker/README.md tells of ours)"
+    )]
+    NoBundleImage(String),
     /// The bundle has no such daemons.
     #[error("the bundle cannot run these daemons")]
     Daemons(#[source] claude_bottle_protocol::daemons::SelectError),
     /// What may be reached does not fit into a variable.
-    #[error("the gateway's allow-list has {bytes} bytes, and can have {longest} at most")]
+    #[error(
+        "the allow-list of what serves in the bundle takes {bytes} bytes, and can take {longest} at most"
+    )]
     LongList {
         /// How long it is.
         bytes: usize,
         /// How long it may be.
         longest: usize,
     },
-    /// The bundle's gateway does not listen.
-    #[error("the gateway does not listen: {}", .0.as_str().trim())]
-    Gateway(Untrusted),
     /// The bundle's gateway is published somewhere else than it should be.
     #[error(
         "the engine has published the bundle's gateway at {0}, where a port of 127.0.0.1 was asked for"
     )]
     Published(String),
+    /// A daemon of the bundle does not come up.
+    #[error(
+        "the daemon {daemon} does not run in the bundle, of the image {image}: {how}{}{}",
+        if said.as_str().trim().is_empty() { "" } else { ": " },
+        said.as_str().trim()
+    )]
+    Daemon {
+        /// Its name.
+        daemon: String,
+        /// The bundle's image.
+        image: String,
+        /// How it ended, in the words of the bundle's init.
+        how: String,
+        /// What it said before.
+        said: Untrusted,
+    },
     /// Every subnet is in use.
     #[error(
         "no free /28 is left in {pool}: `claude-bottle ls` tells which bottles hold one, and `claude-bottle cleanup` removes those whose \

@@ -13,9 +13,9 @@ use ipnet::Ipv4Net;
 use super::attached::Attached;
 use super::bottle::DockerBottle;
 use super::cleanup;
+use super::daemons::Daemons;
 use super::engine::Engine;
 use super::error::{DockerError, call, missing, status};
-use super::gateway::Gateway;
 use super::image::Image;
 use super::owner::Owner;
 use super::pinning::{joining, pin};
@@ -93,12 +93,12 @@ impl Prepared<'_> {
     pub(super) async fn launch(self) -> Result<Launched, DockerError> {
         let Self { mut making, guard, plan, network } = self;
         match Box::pin(making.containers(&plan)).await {
-            Ok(Running { bundle, agent, session, gateway }) => {
+            Ok(Running { bundle, agent, session, daemons }) => {
                 let engine = making.engine.clone();
                 let (agents, bundles) = (agent.clone(), bundle.id.clone());
                 let kept = (session, making.teardown, guard);
                 let bottle = DockerBottle::new(engine, plan.clone(), agents, bundles, kept);
-                let bottle = bottle.with(gateway);
+                let bottle = bottle.with(daemons);
                 Ok(Launched { plan, network, bundle, agent, bottle })
             }
             Err(error) => Err(making.given_up(error).await),
@@ -111,7 +111,7 @@ struct Running {
     bundle: Container,
     agent: Container,
     session: Session,
-    gateway: Option<Gateway>,
+    daemons: Option<Daemons>,
 }
 
 struct Making<'a> {
@@ -142,6 +142,12 @@ impl Making<'_> {
         };
         if let Some(wanted) = &spec.image {
             engine.image(wanted).await?;
+        }
+        if let Some(wanted) = &spec.bundle.image {
+            engine.image(wanted).await.map_err(|error| match error {
+                DockerError::NoImage(image) => DockerError::NoBundleImage(image),
+                other => other,
+            })?;
         }
         let (built, planned) = tokio::join!(built, claim(engine, spec, image.tag(), facts.clone()));
         let (network, mut plan) = planned?;
@@ -202,14 +208,10 @@ impl Making<'_> {
         if let Some(pinner) = pinner {
             engine.remove_container(&pinner).await?;
         }
-        let gateway = match &plan.way_out {
-            Some(_) => {
-                let gateway = Gateway::listening(engine, &bundle.id).await?;
-                (self.done)(Step::GatewayListens);
-                Some(gateway)
-            }
-            None => None,
-        };
+        let daemons = Daemons::awaited(engine, plan, &bundle.id).await?;
+        if daemons.is_some() {
+            (self.done)(Step::DaemonsRun);
+        }
         if let Some(second) = &plan.second_network {
             connect(engine, second, NetworkConnectRequest::default(), &agent.id).await?;
             (self.done)(Step::SecondNetwork);
@@ -222,7 +224,7 @@ impl Making<'_> {
             limited.map_err(call(format!("limit the container {}", agent.id)))?;
         }
         (self.done)(Step::Greeted);
-        Ok(Running { bundle, agent, session, gateway })
+        Ok(Running { bundle, agent, session, daemons })
     }
 
     fn undo<F>(&mut self, what: &str, id: &str, undo: fn(Engine, String) -> F)

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `spec` | what is wanted, deliberate holes included |
 //! | `plan` | every request of a launch, as data |
-//! | `way_out`, `gateway` | the bundle's second network, and the gateway there |
+//! | `way_out`, `daemons` | the bundle's second network and who serves there; whether the daemons are up |
 //! | `engine`, `attached`, `image` | what an engine is asked |
 //! | `launch`, `pinning`, `bottle` | carrying a plan out, and the handle |
 //! | `work` | a bottle for work: an agent of a manifest as it is wanted here |
@@ -22,10 +22,10 @@ pub mod attached;
 pub mod beside;
 mod bottle;
 pub mod cleanup;
+pub(in crate::backend) mod daemons;
 pub(in crate::backend) mod drawn;
 pub mod engine;
 pub mod error;
-pub(in crate::backend) mod gateway;
 mod holes;
 pub mod image;
 pub mod launch;

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use claude_bottle_protocol::gateway::{Config, Weakness};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::bundle::selection::Server;
+
 /// A bottle to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
@@ -37,17 +39,40 @@ pub struct Spec {
 /// What runs in a bundle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BundleSpec {
-    /// Its image, which must be there and have the toolbox as its init; none: the toolbox's own.
+    /// Its image, which must be there; none: the toolbox's own. Its init is this version's toolbox whatever it is.
     pub image: Option<String>,
-    /// The daemons, by their names; none: it idles.
+    /// The daemons, by their names; none: it idles. The one that serves need not be named again.
     pub daemons: Vec<String>,
     /// Variables of its init and of the daemons; with `BOTTLE_DAEMON_TABLE` there may be daemons that only the init knows.
     pub env: BTreeMap<String, String>,
     /// Files and folders of the engine's host, shown in it.
     pub mounts: Vec<Mount>,
-    /// What its gateway lets through, which is then one of the daemons; where it listens is the plan's to say. None: the bundle
-    /// has no way out, and no gateway.
-    pub gateway: Option<Config>,
+    /// Which daemon lets something out, and what; where it listens is the plan's to say. None: the bundle has no way out.
+    pub serves: Option<Serves>,
+    /// Whether it is shown, read-only, what the agent has of its own: its home, and what is mounted in it.
+    pub looks_through: bool,
+}
+
+/// Who lets something out of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serves {
+    /// The gateway, with this configuration.
+    Gateway(Config),
+    /// pipelock, with this one.
+    Pipelock {
+        /// The file.
+        yaml: String,
+    },
+}
+
+impl Serves {
+    /// Which of the two it is.
+    pub fn server(&self) -> Server {
+        match self {
+            Self::Gateway(_) => Server::Gateway,
+            Self::Pipelock { .. } => Server::Pipelock,
+        }
+    }
 }
 
 /// A bind mount.
@@ -132,7 +157,21 @@ pub struct Holes {
     pub gateway_weakness: Option<Weakness>,
 }
 
+impl BundleSpec {
+    /// Every daemon, the one that serves first where it is not named.
+    pub(super) fn all_daemons(&self) -> Vec<String> {
+        let serves = self.serves.as_ref().map(|serves| serves.server().daemon());
+        let unnamed = serves.filter(|name| !self.daemons.iter().any(|daemon| daemon == name));
+        unnamed.map(str::to_owned).into_iter().chain(self.daemons.iter().cloned()).collect()
+    }
+}
+
 impl Spec {
+    /// Whether the toolbox comes in on a volume: where an image is not the toolbox's own.
+    pub(super) fn has_toolbox_volume(&self) -> bool {
+        self.image.is_some() || self.bundle.image.is_some()
+    }
+
     /// A sound bottle of the toolbox's image.
     pub fn new(name: impl Into<String>) -> Self {
         let pool = "10.210.0.0/16".parse().expect("a network");

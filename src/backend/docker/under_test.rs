@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::holes;
 use super::plan::Plan;
-use super::spec::{Joined, Spec};
+use super::spec::{Joined, Serves, Spec};
 use crate::backend::namespace::world::elsewhere::Place;
 use crate::backend::namespace::world::gateway::LabGateway;
 use crate::breach::Breach;
@@ -48,7 +48,7 @@ impl UnderTest {
         // Whoever is in a bundle's net namespace has its way out. That breach is one of the machine's own engine as well, where no
         // bundle under test has any, and it is the same one here.
         let gateway = (bottle.holes.joined != Joined::Bundle).then(|| LabGateway::new(breach));
-        bottle.bundle.gateway = gateway.as_ref().map(LabGateway::config);
+        bottle.bundle.serves = gateway.as_ref().map(|one| Serves::Gateway(one.config()));
         bottle.holes.gateway_weakness = gateway.as_ref().and_then(|one| one.weakness);
         let shared_network = breach == Some(Breach::SharedNetwork);
         Self { bottle, other_bottle, gateway, shared_network }

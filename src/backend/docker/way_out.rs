@@ -1,7 +1,8 @@
-//! A bundle's way out: a network that leads out of the engine's host, on which the bundle is alone, and its gateway.
+//! A bundle's way out: a network that leads out of the engine's host, on which the bundle is alone, and the daemon that serves.
 //!
-//! Nothing but the gateway carries anything from one network to the other: the bundle forwards no packets, has no capability, and
-//! the gateway listens at its address on the bottle's network alone, unless it is published for a bottle elsewhere.
+//! Nothing but that daemon carries anything from one network to the other: the bundle forwards no packets, has no capability, and
+//! the daemon, the gateway or pipelock, listens at its address on the bottle's network alone, unless it is published for a bottle
+//! elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +11,7 @@ use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig,
     NetworkConnectRequest, NetworkCreateRequest, PortBinding, PortMap,
 };
-use claude_bottle_protocol::daemons::TABLE;
+use claude_bottle_protocol::daemons::{MAX_TABLE, TABLE};
 use claude_bottle_protocol::gateway::{CONFIG, Config};
 use ipnet::Ipv4Net;
 use serde::Serialize;
@@ -18,15 +19,15 @@ use serde_json::json;
 
 use super::error::DockerError;
 use super::plan::{free_subnet, host_of};
-use super::spec::Spec;
+use super::spec::{Serves, Spec};
 use crate::bundle::gateway::PORT;
+use crate::bundle::pipelock;
+use crate::bundle::selection::Server;
 
-/// Where the gateway is in the toolbox's image: where the bundle's own table of daemons has it.
-pub const GATEWAY: &str = "/gateway";
-/// The gateway's name among the daemons.
-pub const DAEMON: &str = "gateway";
+/// Where the gateway is in the toolbox's image, and on the toolbox's volume in others.
+pub const GATEWAY: &str = "/bottle/gateway";
 /// The longest configuration in bytes: a variable can have 128 KiB (`MAX_ARG_STRLEN`), its name included.
-const LONGEST: usize = 120 * 1024;
+const LONGEST: usize = MAX_TABLE;
 
 /// The network that leads out, and the bundle's place on it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -80,19 +81,34 @@ impl WayOut {
     }
 }
 
-/// Variables of the bundle's init by which its gateway learns what it is to do.
+/// Variables of the bundle's init by which the daemon that serves learns what it is to do.
 pub(super) fn env(spec: &Spec, bundle: Ipv4Addr) -> BTreeMap<String, String> {
-    let Some(config) = &spec.bundle.gateway else { return BTreeMap::new() };
-    let mut config = config.clone();
-    config.listen = Some(SocketAddr::new(bundle.into(), PORT));
-    let config = json(&config);
-    let mut argv = vec![GATEWAY.to_owned()];
-    if let Some(weakness) = spec.holes.gateway_weakness {
-        argv.extend(["--weakness".to_owned(), weakness.as_str().to_owned()]);
-    }
-    // It is not asked on the bundle's loopback whether it listens: it does not do so there.
-    let table = json!({ (DAEMON): { "argv": argv } }).to_string();
-    [(CONFIG, config), (TABLE, table)].map(|(name, value)| (name.to_owned(), value)).into()
+    let listen = SocketAddr::new(bundle.into(), PORT);
+    let (server, entry, config) = match &spec.bundle.serves {
+        None => return BTreeMap::new(),
+        Some(Serves::Gateway(config)) => {
+            let mut argv = vec![GATEWAY.to_owned()];
+            if let Some(weakness) = spec.holes.gateway_weakness {
+                argv.extend(["--weakness".to_owned(), weakness.as_str().to_owned()]);
+            }
+            let config = Config { listen: Some(listen), ..config.clone() };
+            let config = json(&config);
+            // Nobody asks it whether it listens: it says so, and would take that for a client.
+            (Server::Gateway, json!({ "argv": argv }), Some(config))
+        }
+        Some(Serves::Pipelock { yaml }) => {
+            let entry = json!({
+                "argv": pipelock::command(listen),
+                "files": { (pipelock::FILE): yaml },
+                "ready_port": PORT,
+                "ready_address": bundle,
+            });
+            (Server::Pipelock, entry, None)
+        }
+    };
+    let table = json!({ (server.daemon()): entry }).to_string();
+    let config = config.map(|config| (CONFIG.to_owned(), config));
+    config.into_iter().chain([(TABLE.to_owned(), table)]).collect()
 }
 
 /// The same bundle with its gateway at a port of the loopback of the engine's host, which the engine chooses: for a bottle that
@@ -153,13 +169,13 @@ pub(super) fn sysctls() -> HashMap<String, String> {
     [("net.ipv4.ip_forward", "0")].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// Why there cannot be such a gateway, as far as that can be told beforehand.
+/// Why nothing can serve in such a way, as far as that can be told beforehand.
 pub(super) fn check(spec: &Spec) -> Result<(), DockerError> {
-    let config = env(spec, Ipv4Addr::BROADCAST).remove(CONFIG).unwrap_or_default();
-    if config.len() > LONGEST {
-        return Err(DockerError::LongList { bytes: config.len(), longest: LONGEST });
+    let longest = env(spec, Ipv4Addr::BROADCAST).into_values().map(|value| value.len()).max();
+    match longest {
+        Some(bytes) if bytes > LONGEST => Err(DockerError::LongList { bytes, longest: LONGEST }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -199,7 +215,7 @@ mod tests {
         let limits = Limits::default();
         let config = Config { allow, listen: None, resolver: None, limits };
         let mut spec = Spec::new("b");
-        spec.bundle.gateway = Some(config.clone());
+        spec.bundle.serves = Some(Serves::Gateway(config.clone()));
         let env = env(&spec, Ipv4Addr::new(10, 210, 0, 2));
         let env = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let own = ContainerCreateBody { env: Some(env), ..ContainerCreateBody::default() };

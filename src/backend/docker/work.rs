@@ -1,18 +1,19 @@
 //! A bottle for work: an agent of a manifest, as it is wanted of an engine.
 
-use super::spec::{Limits, Mount, Spec};
-use super::way_out::DAEMON;
+use super::plan::{LOOKED_THROUGH, Step};
+use super::spec::{Limits, Mount, Serves, Spec};
 use super::{Engine, NAME, failed, launch};
 use crate::backend::LaunchError;
 use crate::bottle::Bottle;
-use crate::bundle::gateway as proxy;
+use crate::bundle::selection::{Run, Server};
+use crate::bundle::{gateway as proxy, pipelock};
 use crate::host::Host;
-use crate::plan::{HOME, Outline, Plan};
-
-use super::plan::Step;
+use crate::plan::{File, HOME, Outline, Plan};
 
 /// How much of an agent's name goes into its bottle's: what is added still has to fit.
 const NAME_PART: usize = 31;
+/// The daemon that looks through what the agent has.
+const LOOKS_THROUGH: &str = "gitleaks";
 /// What stands for the number that tells bottles of one agent apart, where none is made.
 const ANY: &str = "NUMBER";
 
@@ -49,9 +50,14 @@ fn spec(plan: &Plan, number: &str) -> Result<Spec, String> {
         pids: number(plan.limits.processes),
         cpus: number(plan.limits.cpus),
     };
-    if !plan.egress.is_empty() {
-        spec.bundle.gateway = Some(proxy::config(&plan.egress));
-    }
+    let run = Run::of(&plan.daemons, &plan.egress).map_err(|error| error.to_string())?;
+    spec.bundle.image.clone_from(&plan.bundle_image);
+    spec.bundle.looks_through = run.daemons.iter().any(|name| name == LOOKS_THROUGH);
+    spec.bundle.daemons = run.daemons;
+    spec.bundle.serves = run.server.map(|server| match server {
+        Server::Gateway => Serves::Gateway(proxy::config(&plan.egress)),
+        Server::Pipelock => Serves::Pipelock { yaml: pipelock::yaml(&plan.egress) },
+    });
     Ok(spec)
 }
 
@@ -61,26 +67,23 @@ pub(super) fn outline(plan: &Plan) -> Result<Outline, String> {
     let (own, pool) = (&spec.name, spec.pool);
     let image = spec.image.as_deref().unwrap_or_default();
     let runtime = plan.runtime.as_str();
-    let has_way_out = spec.bundle.gateway.is_some();
+    let bundle = &spec.bundle;
+    let images = [Some(image), bundle.image.as_deref()].into_iter().flatten();
+    let images: Vec<_> = images.collect();
     let mut steps = vec![
         format!(
-            "look for the engine's image {image} and its runtime {runtime}; nothing is fetched"
+            "look for the engine's {} {} and its runtime {runtime}; nothing is fetched",
+            if images.len() == 1 { "image" } else { "images" },
+            images.join(", ")
         ),
         "build the toolbox's image, where the engine does not have it".to_owned(),
         format!("make the internal network {own} on a free /28 of {pool}"),
     ];
-    if has_way_out {
+    if bundle.serves.is_some() {
         steps.push(format!("make the network {own}-out, which leads out, on another one"));
     }
     steps.push(format!("make the volumes {own}-home and {own}-toolbox"));
-    steps.push(if has_way_out {
-        format!(
-            "create the container {own}-bundle on both networks: the gateway, which listens on its address in {own}, port {}",
-            proxy::PORT
-        )
-    } else {
-        format!("create the container {own}-bundle, which idles")
-    });
+    steps.extend(bundle_steps(&spec));
     steps.push(format!(
         "create the container {own}-agent: no capabilities, no new ones, a read-only root, user 1000{}",
         limits(plan)
@@ -94,10 +97,15 @@ pub(super) fn outline(plan: &Plan) -> Result<Outline, String> {
     steps.push(format!(
         "by the container {own}-pinner leave the agent one route, to its bundle, and a packet filter that lets nothing else pass"
     ));
-    if has_way_out {
+    if !bundle.daemons.is_empty() {
+        steps
+            .push(format!("wait until the bundle's daemons are up: {}", bundle.daemons.join(", ")));
+    }
+    if let Some(serves) = &bundle.serves {
         let names: Vec<_> =
             proxy::variables(std::net::Ipv4Addr::UNSPECIFIED.into()).into_keys().collect();
-        steps.push(format!("tell programs of the gateway by {}", names.join(", ")));
+        let server = serves.server().daemon();
+        steps.push(format!("tell programs of {server} by {}", names.join(", ")));
     }
     let copies = plan.copies.iter();
     steps.extend(copies.map(|copy| format!("copy {} to {}", copy.from.display(), copy.to)));
@@ -107,10 +115,52 @@ pub(super) fn outline(plan: &Plan) -> Result<Outline, String> {
         bottle: format!("the third address of a free /28 in {pool}"),
         bundle: Some("the second one".to_owned()),
         runtime: format!("{runtime}, in a container of the image {image}"),
-        runs: if has_way_out { vec![DAEMON] } else { Vec::new() },
+        bundle_runtime: match &bundle.image {
+            Some(image) => format!("a container of the image {image}, with this version's init"),
+            None => "a container of the toolbox's image".to_owned(),
+        },
+        runs: bundle.daemons.clone(),
+        files: files(&spec),
         leaks: Vec::new(),
         steps,
     })
+}
+
+/// How the bundle is made.
+fn bundle_steps(spec: &Spec) -> Vec<String> {
+    let (own, bundle) = (&spec.name, &spec.bundle);
+    let daemons = bundle.daemons.join(", ");
+    let mut steps = vec![match &bundle.serves {
+        Some(serves) => format!(
+            "create the container {own}-bundle on both networks: {daemons}; {} listens on its address in {own}, port {}",
+            serves.server().daemon(),
+            proxy::PORT
+        ),
+        None if daemons.is_empty() => format!("create the container {own}-bundle, which idles"),
+        None => format!("create the container {own}-bundle: {daemons}"),
+    }];
+    for File { daemon, path, .. } in files(spec) {
+        steps.push(format!("let its init write {path} for {daemon}, in memory"));
+    }
+    if bundle.looks_through {
+        steps.push(format!("show it {HOME} at {LOOKED_THROUGH}/home, read-only"));
+        let mounts = (1..).zip(&spec.mounts);
+        steps.extend(mounts.map(|(number, mount): (u32, _)| {
+            format!("show it {} at {LOOKED_THROUGH}/{number}, read-only", mount.source)
+        }));
+    }
+    steps
+}
+
+/// What the daemons in the bundle are given.
+fn files(spec: &Spec) -> Vec<File> {
+    match &spec.bundle.serves {
+        Some(Serves::Pipelock { yaml }) => {
+            let daemon = Server::Pipelock.daemon();
+            vec![File { daemon, path: pipelock::FILE, text: yaml.clone() }]
+        }
+        Some(Serves::Gateway(_)) | None => Vec::new(),
+    }
 }
 
 /// What it may use up, as the end of a sentence.

@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use super::helper::{HelperError, Started, Talk, complaint};
 use super::launcher::{self, StartError};
 use super::{LaunchError, failed};
-use crate::bundle::gateway::Refusals;
+use crate::bundle::gateway::refused;
+use crate::bundle::refusals::Refusals;
 
 /// How long it may take until it listens. It takes a few milliseconds.
 const READY: Duration = Duration::from_secs(10);
@@ -106,7 +107,9 @@ impl Asked {
                 if line.is_empty() {
                     return;
                 }
-                keeps.lock().unwrap_or_else(PoisonError::into_inner).take(&line);
+                if let Some(refusal) = refused(&line) {
+                    keeps.lock().unwrap_or_else(PoisonError::into_inner).add(refusal);
+                }
             }
         });
         let reader = tokio::sync::Mutex::new(reader);

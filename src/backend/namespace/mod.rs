@@ -66,7 +66,7 @@ impl Backend for Namespace {
     }
 
     fn outline(&self, plan: &Plan) -> Result<Outline, String> {
-        Ok(started::outline(plan))
+        started::outline(plan)
     }
 
     async fn start(&self, plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {

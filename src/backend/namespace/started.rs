@@ -14,10 +14,11 @@ use tokio::sync::Mutex;
 use super::gateway::{self, Gateway};
 use super::helper::{Helper, complaint};
 use super::world::{self, net};
-use super::{LaunchError, failed};
+use super::{LaunchError, NAME, failed};
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
 use crate::bundle::gateway as proxy;
+use crate::bundle::selection::Run;
 use crate::nearest::visible;
 use crate::plan::{Outline, Plan};
 use crate::teardown::{Teardown, TeardownError};
@@ -69,8 +70,9 @@ fn mounts(plan: &Plan) -> Vec<Mount> {
     shown().chain(wanted).collect()
 }
 
-/// How a plan is carried out here.
-pub(super) fn outline(plan: &Plan) -> Outline {
+/// How a plan is carried out here; or why it cannot be.
+pub(super) fn outline(plan: &Plan) -> Result<Outline, String> {
+    let run = Run::gateway_alone(plan, NAME)?;
     let show = |mount: Mount| {
         let how = if mount.writable { "writable" } else { "read-only" };
         format!("show {} at {}, {how}", mount.source, mount.target)
@@ -83,7 +85,7 @@ pub(super) fn outline(plan: &Plan) -> Outline {
         ),
         format!("give the bottle one route, to {bundle}"),
     ];
-    if !plan.egress.is_empty() {
+    if run.server.is_some() {
         let port = proxy::PORT;
         steps.push(format!(
             "run the gateway in the host's network, its socket {bundle}:{port} in the bundle's"
@@ -99,10 +101,17 @@ pub(super) fn outline(plan: &Plan) -> Outline {
     steps.extend(copies.map(|copy| format!("copy {} to {}", copy.from.display(), copy.to)));
     steps.push(format!("run the command in {}, at this terminal", plan.folder));
     steps.push("end every process in it, upon which the kernel removes the namespaces".to_owned());
-    let runs = if plan.egress.is_empty() { Vec::new() } else { vec!["gateway"] };
     let [bottle, bundle] = [bottle, bundle].map(|address| address.to_string());
-    let (bundle, runtime) = (Some(bundle), "Linux namespaces".to_owned());
-    Outline { bottle, bundle, runtime, runs, leaks: Vec::new(), steps }
+    Ok(Outline {
+        bottle,
+        bundle: Some(bundle),
+        runtime: "Linux namespaces".to_owned(),
+        bundle_runtime: "a net namespace".to_owned(),
+        runs: run.daemons,
+        files: Vec::new(),
+        leaks: Vec::new(),
+        steps,
+    })
 }
 
 /// A bottle for work.
@@ -127,8 +136,9 @@ fn wanted_gateway() -> WantedGateway {
 
 /// Launches a bottle for work.
 pub(super) async fn start(plan: &Plan) -> Result<Box<dyn Bottle>, LaunchError> {
+    let run = Run::gateway_alone(plan, NAME).map_err(failed("the plan cannot be carried out"))?;
     let name = format!("{}-{:08x}", plan.agent, rand::random::<u32>());
-    let has_way_out = !plan.egress.is_empty();
+    let has_way_out = run.server.is_some();
     let mut walls = Walls { mounts: mounts(plan), ..world::walls(&name) };
     if has_way_out {
         walls.env = proxy::variables(world::ADDRESSES[1]);

@@ -20,6 +20,7 @@ use super::smolvm::{Smolvm, SmolvmError};
 use crate::backend::docker::beside::{self, Bundle};
 use crate::backend::docker::owner::Owner;
 use crate::backend::docker::plan::{IN_IMAGE, label};
+use crate::backend::docker::spec::Serves;
 use crate::backend::docker::{DockerError, Engine};
 use crate::bottle::BottleError;
 use crate::bottle::session::Session;
@@ -218,7 +219,7 @@ async fn run(
 
     let mut beside = crate::backend::docker::Spec::new(spec.name.clone());
     beside.pool = spec.pool.unwrap_or(beside.pool);
-    beside.bundle.gateway.clone_from(&spec.gateway);
+    beside.bundle.serves = spec.gateway.clone().map(Serves::Gateway);
     let networked = || done(Step::Network);
     let launching = beside::launch(ground.engine(), &beside, teardown, &networked);
     let mut bundle = Box::pin(launching).await?;
@@ -238,7 +239,7 @@ async fn run(
         return Err(LaunchFailed::NotReached(address));
     };
     let plan = planned(way)?;
-    let Bundle { plan: bundle_plan, image, container, gateway, guard: bundle_guard } = bundle;
+    let Bundle { plan: bundle_plan, image, container, daemons, guard: bundle_guard } = bundle;
     done(Step::Bundle);
 
     // The tag of the toolbox's image holds a hash of all that is in it, and every engine builds that anew.
@@ -297,10 +298,10 @@ async fn run(
     let monitor = smolvm.machine(&plan.name).await?.and_then(|machine| machine.pid);
     done(Step::Greeted);
     let undo = Undo { teardown: std::mem::take(teardown), machine: guard, bundle: bundle_guard };
-    let gateway = gateway.map(|gateway| (gateway, ground.engine().clone(), container.id));
+    let daemons = daemons.map(|daemons| (daemons, ground.engine().clone(), container.id));
     let (toolbox, note) = (toolbox.to_owned(), plan.note());
     let bottle = MachineBottle::new(plan.name.clone(), toolbox, session, exec, undo);
-    let bottle = bottle.with(gateway, note);
+    let bottle = bottle.with(daemons, note);
     let bundle = Bundled { plan: bundle_plan, pid: container.pid };
     Ok(Launched { plan, bundle, monitor, bottle })
 }

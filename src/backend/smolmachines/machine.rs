@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::guard::Guard;
 use super::smolvm::run::End;
 use crate::backend::docker::Engine;
-use crate::backend::docker::gateway::Gateway;
+use crate::backend::docker::daemons::Daemons;
 use crate::backend::docker::launch::Guard as BundleGuard;
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
@@ -29,8 +29,8 @@ pub struct MachineBottle {
     /// The `machine exec`: dropped, it is killed.
     exec: Mutex<Option<End>>,
     undo: tokio::sync::Mutex<Option<Undo>>,
-    /// The gateway in its bundle, the engine and the bundle's container; none where nothing may be reached.
-    gateway: Option<(Gateway, Engine, String)>,
+    /// What runs in its bundle, the engine and the bundle's container; none where nothing may be reached.
+    daemons: Option<(Daemons, Engine, String)>,
     note: Option<String>,
 }
 
@@ -59,16 +59,16 @@ impl MachineBottle {
         undo: Undo,
     ) -> Self {
         let (exec, undo) = (Mutex::new(Some(exec)), Some(undo).into());
-        Self { name, toolbox, session, exec, undo, gateway: None, note: None }
+        Self { name, toolbox, session, exec, undo, daemons: None, note: None }
     }
 
-    /// With the gateway in its bundle, and what a person should know of it.
+    /// With what runs in its bundle, and what a person should know of it.
     pub(super) fn with(
         self,
-        gateway: Option<(Gateway, Engine, String)>,
+        daemons: Option<(Daemons, Engine, String)>,
         note: Option<String>,
     ) -> Self {
-        Self { gateway, note, ..self }
+        Self { daemons, note, ..self }
     }
 }
 
@@ -91,16 +91,16 @@ impl Bottle for MachineBottle {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let gateway = self.gateway.as_ref();
-        gateway.map(|(gateway, ..)| gateway.refusals()).unwrap_or_default()
+        let daemons = self.daemons.as_ref();
+        daemons.map(|(daemons, ..)| daemons.remarks()).unwrap_or_default()
     }
 
     async fn teardown(&self) -> Result<(), TeardownError> {
         let Some(undo) = self.undo.lock().await.take() else { return Ok(()) };
         self.session.close(ENDING).await;
         drop(self.exec.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
-        if let Some((gateway, engine, bundle)) = &self.gateway {
-            gateway.end(engine, bundle).await;
+        if let Some((daemons, engine, bundle)) = &self.daemons {
+            daemons.end(engine, bundle).await;
         }
         undo.run().await
     }

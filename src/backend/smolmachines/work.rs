@@ -8,11 +8,11 @@ use super::plan::{GATEWAY, LOOPBACK, Network, Spec};
 use super::smolvm::arguments::{Size, Volume};
 use super::smolvm::version::UNENFORCED;
 use super::{NAME, failed};
-use crate::backend::docker::way_out::DAEMON;
 use crate::backend::docker::{self, Engine, work};
 use crate::backend::{Cause, LaunchError};
 use crate::bottle::{Bottle, Command};
 use crate::bundle::gateway as proxy;
+use crate::bundle::selection::Run;
 use crate::host::Host;
 use crate::plan::{HOME, Mount, Outline, Plan};
 use crate::report::text::Untrusted;
@@ -31,7 +31,8 @@ pub(super) fn spec(plan: &Plan, number: &str, loopback: bool) -> Result<Spec, St
         ));
     };
     let env = [("HOME", HOME), ("USER", "agent")];
-    let reaches_nothing = plan.egress.is_empty();
+    let run = Run::gateway_alone(plan, NAME)?;
+    let reaches_nothing = run.server.is_none();
     Ok(Spec {
         // smolvm takes no name with two hyphens in a row.
         name: work::name(plan, number).replace("--", "-"),
@@ -117,7 +118,9 @@ pub(super) fn outline(plan: &Plan, loopback: bool) -> Result<Outline, String> {
         bottle: "the machine".to_owned(),
         bundle: has_way_out.then(|| format!("the second address of a free /28 in {pool}")),
         runtime: format!("a micro virtual machine of smolvm, of the image {image}"),
-        runs: if has_way_out { vec![DAEMON] } else { Vec::new() },
+        bundle_runtime: "a container of the toolbox's image".to_owned(),
+        runs: Run::gateway_alone(plan, NAME)?.daemons,
+        files: Vec::new(),
         leaks: leaks(&spec),
         steps,
     })
@@ -225,7 +228,8 @@ mod tests {
             folder: HOME.into(),
             env: BTreeMap::new(),
             egress: Allowlist::of(egress.iter().map(wanted)),
-            daemons: Vec::new(),
+            bundle_image: None,
+            daemons: vec!["gateway".into()],
             mounts,
             copies: Vec::new(),
         }

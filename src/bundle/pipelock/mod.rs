@@ -7,13 +7,17 @@
 //! | [`classify()`] | a text such as `*.example.com` | what it is, or why it is none |
 //! | [`Allowlist::of`] | what several people want to reach, and where each said so | one list, ordered, nothing twice |
 //! | [`yaml()`] | that list | [pipelock](https://github.com/luckyPipewrench/pipelock)'s configuration |
+//!
+//! And [`refused()`], from its log to what it did not let through.
 
 mod allowlist;
 mod classify;
 mod host;
+mod refused;
 mod yaml;
 
 pub use allowlist::{Allowlist, Entry, Ports, Source, USUAL_PORTS, Wanted};
 pub use classify::classify;
 pub use host::{Host, Name, NotAHost};
-pub use yaml::yaml;
+pub use refused::refused;
+pub use yaml::{FILE, command, yaml};

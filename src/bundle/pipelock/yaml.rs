@@ -3,7 +3,7 @@
 //! The keys are those of <https://github.com/luckyPipewrench/pipelock/blob/main/docs/configuration.md> (2.3).
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -11,6 +11,10 @@ use serde::Serialize;
 use super::allowlist::Allowlist;
 use super::host::Host;
 
+/// Where its configuration is in a bundle. The init writes it: the folder is in memory, and a bundle's root is read-only.
+pub const FILE: &str = "/run/bottle/pipelock.yaml";
+/// The port that it listens on where nobody says otherwise, as in its image.
+const PORT: u16 = 8888;
 /// How long a tunnel may live. An agent's stream of answers lives for minutes, a clone of a large repository too.
 const MAX_TUNNEL_SECONDS: u32 = 3600;
 /// How long nothing may go through a tunnel.
@@ -32,6 +36,21 @@ struct Configuration {
     forward_proxy: ForwardProxy,
     request_body_scanning: BodyScanning,
     dlp: Dlp,
+    logging: Logging,
+    sentry: Sentry,
+}
+
+#[derive(Serialize)]
+struct Logging {
+    format: &'static str,
+    output: &'static str,
+    include_allowed: bool,
+    include_blocked: bool,
+}
+
+#[derive(Serialize)]
+struct Sentry {
+    enabled: bool,
 }
 
 #[derive(Serialize)]
@@ -68,12 +87,20 @@ struct Dlp {
     include_defaults: bool,
 }
 
-/// The configuration with which pipelock lets through what `list` has, and nothing else, and listens on `listen`.
+/// The program and its arguments, with [`FILE`] as its configuration.
+pub fn command(listen: SocketAddr) -> Vec<String> {
+    let listen = listen.to_string();
+    ["/pipelock", "run", "--config", FILE, "--listen", &listen].map(str::to_owned).into()
+}
+
+/// The configuration with which pipelock lets through what `list` has, and nothing else. Where it listens is for
+/// [`command`] to say.
 ///
 /// Strict mode: a name that is not on the list does not pass. An address that is on it passes even where it is a private
 /// one, and so does a name that resolves to an address of a range on the list. pipelock has no ports in its lists: it
-/// lets a host through at every port, whichever the list names.
-pub fn yaml(list: &Allowlist, listen: SocketAddr) -> String {
+/// lets a host through at every port, whichever the list names. What it blocks is in its log; it sends no reports of its own
+/// crashes to its makers, as its presets would.
+pub fn yaml(list: &Allowlist) -> String {
     let mut names = Vec::new();
     let mut addresses = BTreeSet::new();
     for entry in list {
@@ -100,7 +127,7 @@ pub fn yaml(list: &Allowlist, listen: SocketAddr) -> String {
         api_allowlist: names,
         ssrf: Ssrf { ip_allowlist: addresses.iter().map(ToString::to_string).collect() },
         fetch_proxy: FetchProxy {
-            listen: listen.to_string(),
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).to_string(),
             timeout_seconds: FETCH_SECONDS,
             max_response_mb: FETCH_MEGABYTES,
         },
@@ -117,6 +144,13 @@ pub fn yaml(list: &Allowlist, listen: SocketAddr) -> String {
             scan_headers: true,
         },
         dlp: Dlp { scan_env: true, include_defaults: true },
+        logging: Logging {
+            format: "json",
+            output: "stdout",
+            include_allowed: true,
+            include_blocked: true,
+        },
+        sentry: Sentry { enabled: false },
     };
     serde_saphyr::to_string(&configuration).expect("plain data has a YAML form")
 }
@@ -144,6 +178,23 @@ mod tests {
             pub(super) forward_proxy: ForwardProxy,
             pub(super) request_body_scanning: BodyScanning,
             pub(super) dlp: Dlp,
+            pub(super) logging: Logging,
+            pub(super) sentry: Sentry,
+        }
+
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct Logging {
+            pub(super) format: String,
+            pub(super) output: String,
+            pub(super) include_allowed: bool,
+            pub(super) include_blocked: bool,
+        }
+
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct Sentry {
+            pub(super) enabled: bool,
         }
 
         #[derive(Debug, Deserialize)]
@@ -192,10 +243,6 @@ mod tests {
         Allowlist::of(hosts.iter().map(wanted))
     }
 
-    fn listen() -> SocketAddr {
-        "0.0.0.0:8888".parse().unwrap()
-    }
-
     fn read_back(text: &str) -> read::Configuration {
         serde_norway::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
@@ -205,12 +252,12 @@ mod tests {
 
     #[test]
     fn of_one_of_each_kind() {
-        insta::assert_snapshot!(yaml(&list(EVERY_KIND), listen()));
+        insta::assert_snapshot!(yaml(&list(EVERY_KIND)));
     }
 
     #[test]
     fn another_library_reads_what_is_meant() {
-        let read = read_back(&yaml(&list(EVERY_KIND), listen()));
+        let read = read_back(&yaml(&list(EVERY_KIND)));
         assert_eq!((read.version, read.mode.as_str()), (1, "strict"));
         let names = ["api.example.com", "yes", "*.example.com", "192.0.2.7", "2001:db8::7"];
         assert_eq!(read.api_allowlist, names);
@@ -224,11 +271,14 @@ mod tests {
         assert!(scanning.enabled && scanning.scan_headers && scanning.max_body_bytes > 0);
         assert_eq!(scanning.action, "block");
         assert!(read.dlp.scan_env && read.dlp.include_defaults);
+        let logging = read.logging;
+        assert_eq!((&*logging.format, &*logging.output), ("json", "stdout"));
+        assert!(logging.include_allowed && logging.include_blocked && !read.sentry.enabled);
     }
 
     #[test]
     fn of_an_empty_list_nothing_passes() {
-        let read = read_back(&yaml(&Allowlist::default(), listen()));
+        let read = read_back(&yaml(&Allowlist::default()));
         assert_eq!(read.mode, "strict");
         assert!(read.api_allowlist.is_empty() && read.ssrf.ip_allowlist.is_empty());
     }
@@ -238,7 +288,7 @@ mod tests {
         #[test]
         fn every_name_is_read_back(text in "(\\*\\.)?(null|true|no|[0-9]e[0-9]|[a-z0-9_-]{1,8})(\\.[a-z0-9_]{1,5}){0,3}|[0-9a-f]{1,4}::[0-9]{1,4}|[0-9.]{7,11}(/[0-9]{1,2})?") {
             let Ok(host) = classify(&text) else { return Ok(()) };
-            let read = read_back(&yaml(&list(&[&text]), listen()));
+            let read = read_back(&yaml(&list(&[&text])));
             let expected = host.to_string();
             match host {
                 Host::Net(_) => {

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{
-    ContainerCreateBody, HostConfig, Mount as BindMount, MountType, VolumeCreateRequest,
-};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount as BindMount, VolumeCreateRequest};
 
-use super::container::{bind, log, walls};
+use super::container::{bind, log, mount, walls};
 use super::{AGENT, FOLDER, HOME, IN_IMAGE, Make, Step};
-use crate::backend::docker::spec::{Joined, Mount};
+use crate::backend::docker::spec::Joined;
 use crate::bundle::gateway;
 
 impl Make<'_> {
@@ -22,7 +20,7 @@ impl Make<'_> {
 
     pub(super) fn volumes(&self) -> BTreeMap<Step, VolumeCreateRequest> {
         let mut volumes = BTreeMap::from([(Step::Home, self.volume("home"))]);
-        if self.spec.image.is_some() {
+        if self.spec.has_toolbox_volume() {
             volumes.insert(Step::Toolbox, self.volume("toolbox"));
         }
         volumes
@@ -31,7 +29,7 @@ impl Make<'_> {
     pub(super) fn agent(&self) -> ContainerCreateBody {
         let Self { spec, at, .. } = self;
         let holes = &spec.holes;
-        let has_way_out = spec.bundle.gateway.is_some();
+        let has_way_out = spec.bundle.serves.is_some();
         let mut env =
             if has_way_out { gateway::variables(at.bundle.into()) } else { BTreeMap::new() };
         env.extend(spec.env.clone());
@@ -109,13 +107,6 @@ impl Make<'_> {
 
     /// What the person wants shown. Not as text, in which a colon means something, and nothing is made where nothing is.
     fn mounts(&self) -> Option<Vec<BindMount>> {
-        let mount = |Mount { source, target, writable }: &Mount| BindMount {
-            typ: Some(MountType::BIND),
-            source: Some(source.clone()),
-            target: Some(target.clone()),
-            read_only: Some(!writable),
-            ..BindMount::default()
-        };
         let wanted = &self.spec.mounts;
         (!wanted.is_empty()).then(|| wanted.iter().map(mount).collect())
     }

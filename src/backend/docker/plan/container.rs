@@ -1,6 +1,9 @@
 //! What containers have in common.
 
-use bollard::models::{HostConfig, HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard::models::{
+    HostConfig, HostConfigLogConfig, Mount as BindMount, MountType, RestartPolicy,
+    RestartPolicyNameEnum,
+};
 
 use crate::backend::docker::spec::Mount;
 
@@ -25,6 +28,17 @@ pub(in crate::backend::docker) fn log(
 ) -> HostConfigLogConfig {
     let options = options.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options.collect()) }
+}
+
+/// A mount that need not be put into words.
+pub(super) fn mount(Mount { source, target, writable }: &Mount) -> BindMount {
+    BindMount {
+        typ: Some(MountType::BIND),
+        source: Some(source.clone()),
+        target: Some(target.clone()),
+        read_only: Some(!writable),
+        ..BindMount::default()
+    }
 }
 
 /// A mount, as the engine reads it.

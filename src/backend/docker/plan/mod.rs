@@ -27,8 +27,9 @@ pub use self::step::Step;
 use self::step::stages;
 pub(super) use self::subnet::{free_subnet, host_of};
 use super::error::DockerError;
-use super::spec::Spec;
+use super::spec::{Serves, Spec};
 use super::way_out::{self, WayOut};
+use crate::bundle::selection::Server;
 
 /// The labels of everything that is made for a bottle.
 pub mod label {
@@ -50,8 +51,10 @@ pub(super) const AGENT: u64 = 1000;
 pub const HOME: &str = "/home/agent";
 /// Where the toolbox is in its own image.
 pub const IN_IMAGE: &str = "/bottle/toolbox";
-/// The folder that is a volume in an agent of another image.
+/// The folder that is a volume in an agent, or a bundle, of another image.
 const FOLDER: &str = "/bottle";
+/// Where a daemon that looks through what the agent has finds it.
+pub(super) const LOOKED_THROUGH: &str = "/scanned";
 
 /// What must be known of an engine to plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +69,15 @@ pub struct Facts {
     pub entered: bool,
     /// Subnets that are in use: of other networks, and the host's routes.
     pub taken: Vec<Ipv4Net>,
+}
+
+/// Daemons that have to be up before a bottle is handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Awaited {
+    /// Their names.
+    pub daemons: Vec<String>,
+    /// Which of them lets something out.
+    pub server: Option<Server>,
 }
 
 /// A bottle's plan.
@@ -87,6 +99,8 @@ pub struct Plan {
     pub network: NetworkCreateRequest,
     /// The bundle's way out, if it has one.
     pub way_out: Option<Box<WayOut>>,
+    /// The daemons that are waited for, if any are.
+    pub awaited: Option<Awaited>,
     /// The volumes.
     pub volumes: BTreeMap<Step, VolumeCreateRequest>,
     /// The bundle.
@@ -132,7 +146,7 @@ impl Plan {
             let taken = [facts.taken.as_slice(), &[subnet]].concat();
             WayOut::plan(spec, &labels, &taken, first).map(Box::new)
         };
-        let way_out = spec.bundle.gateway.as_ref().map(|_| way_out()).transpose()?;
+        let way_out = spec.bundle.serves.as_ref().map(|_| way_out()).transpose()?;
         let make = Make { spec, facts, toolbox, labels, at: &at, subnet };
         Ok(Self {
             name: spec.name.clone(),
@@ -143,10 +157,11 @@ impl Plan {
             stages: stages(spec, facts),
             network: make.network(),
             way_out,
+            awaited: awaited(spec),
             volumes: make.volumes(),
             bundle: make.bundle(),
             agent: make.agent(),
-            pinner: (spec.holes.pinned() || spec.image.is_some()).then(|| make.pinner()),
+            pinner: (spec.holes.pinned() || spec.has_toolbox_volume()).then(|| make.pinner()),
             pinned: spec.holes.pinned(),
             second_network: spec.holes.second_network.clone(),
             starved: spec.holes.starved,
@@ -178,7 +193,8 @@ pub(super) fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
     way_out::check(spec)?;
     // With a table of its own only the init knows them all.
     if !spec.bundle.env.contains_key(daemons::TABLE) {
-        Table::built_in().select(&spec.bundle.daemons.join(",")).map_err(DockerError::Daemons)?;
+        let all = spec.bundle.all_daemons().join(",");
+        Table::built_in().select(&all).map_err(DockerError::Daemons)?;
     }
     match &spec.runtime {
         Some(wanted) if !facts.runtimes.contains(wanted) => {
@@ -186,6 +202,13 @@ pub(super) fn check(spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Those on which anything depends: what runs beside a bottle under test, besides its gateway, is a witness.
+fn awaited(spec: &Spec) -> Option<Awaited> {
+    let server = spec.bundle.serves.as_ref().map(Serves::server);
+    let is_awaited = server.is_some() || spec.bundle.image.is_some();
+    is_awaited.then(|| Awaited { daemons: spec.bundle.all_daemons(), server })
 }
 
 struct Addresses {

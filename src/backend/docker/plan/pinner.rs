@@ -29,7 +29,7 @@ impl Make<'_> {
             labels: Some(self.labels.clone()),
             host_config: Some(HostConfig {
                 cap_add: Some(vec!["NET_ADMIN".to_owned()]),
-                binds: self.spec.image.as_ref().map(|_| {
+                binds: self.spec.has_toolbox_volume().then(|| {
                     // That a volume is empty lets the engine fill it from the image; that of the home still is where the
                     // agent's image has nothing there, and gets its owner.
                     [("toolbox", FOLDER), ("home", HOME)]

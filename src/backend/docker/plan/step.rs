@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Facts;
+use super::{Facts, awaited};
 use crate::backend::docker::spec::Spec;
 
 /// One step of a launch. Those of one stage are made side by side.
@@ -33,8 +33,8 @@ pub enum Step {
     AgentRuns,
     /// Routes and packet filter are in place, and the pinner is gone, if there was one.
     Pinned,
-    /// The bundle's gateway listens.
-    GatewayListens,
+    /// The bundle's daemons are up.
+    DaemonsRun,
     /// The agent is on a second network.
     SecondNetwork,
     /// The session has greeted.
@@ -56,7 +56,7 @@ impl fmt::Display for Step {
             Self::BundleRuns => "the bundle runs",
             Self::AgentRuns => "the agent runs",
             Self::Pinned => "routes and packet filter are pinned",
-            Self::GatewayListens => "the gateway listens",
+            Self::DaemonsRun => "the bundle's daemons run",
             Self::SecondNetwork => "the agent is on a second network",
             Self::Greeted => "the agent answers",
         })
@@ -66,23 +66,23 @@ impl fmt::Display for Step {
 /// The steps that launch this, in order.
 pub(super) fn stages(spec: &Spec, facts: &Facts) -> Vec<Vec<Step>> {
     let mut first = vec![Step::Image, Step::Network];
-    if spec.bundle.gateway.is_some() {
+    if spec.bundle.serves.is_some() {
         first.push(Step::WayOut);
     }
     first.push(Step::Home);
-    if spec.image.is_some() {
+    if spec.has_toolbox_volume() {
         first.push(Step::Toolbox);
     }
     let mut stages = vec![first, vec![Step::Bundle, Step::Agent]];
-    if (spec.holes.pinned() && !facts.entered) || spec.image.is_some() {
+    if (spec.holes.pinned() && !facts.entered) || spec.has_toolbox_volume() {
         stages.push(vec![Step::Pinner]);
     }
     stages.push(vec![Step::BundleRuns, Step::AgentRuns]);
     if spec.holes.pinned() {
         stages.push(vec![Step::Pinned]);
     }
-    if spec.bundle.gateway.is_some() {
-        stages.push(vec![Step::GatewayListens]);
+    if awaited(spec).is_some() {
+        stages.push(vec![Step::DaemonsRun]);
     }
     if spec.holes.second_network.is_some() {
         stages.push(vec![Step::SecondNetwork]);
