@@ -72,13 +72,12 @@ pub(super) fn wiring(
 
 /// A bundle on its bridge, for a bottle with these walls that is no container of the engine's.
 pub(in crate::backend) fn beside(plan: &Plan, spec: &Spec, walls: Bottle) -> Drawn {
+    let (mut host, links) = bridges(plan);
+    host.push(address(DOCKER0, DEFAULT_BRIDGE, 16));
     Drawn {
         nets: vec![bundle(plan, spec)],
-        host: vec![
-            address(OWN_BRIDGE, plan.gateway, plan.subnet.prefix_len()),
-            address(DOCKER0, DEFAULT_BRIDGE, 16),
-        ],
-        links: bridge(&[("host", OWN_BRIDGE), (BUNDLE, "eth0")]),
+        host,
+        links,
         barriers: vec![closed(OWN_BRIDGE)],
         monitors: Vec::new(),
         walls,
@@ -87,25 +86,31 @@ pub(in crate::backend) fn beside(plan: &Plan, spec: &Spec, walls: Bottle) -> Dra
     }
 }
 
+/// The bridges that a bundle is on: the host's addresses there, and the wires.
+fn bridges(plan: &Plan) -> (Vec<Address>, Vec<Link>) {
+    let mut host = vec![address(OWN_BRIDGE, plan.gateway, plan.subnet.prefix_len())];
+    let mut links = bridge(&[("host", OWN_BRIDGE), (BUNDLE, "eth0")]);
+    if let Some(out) = &plan.way_out {
+        host.push(address(OUT_BRIDGE, out.gateway, out.subnet.prefix_len()));
+        links.extend(bridge(&[("host", OUT_BRIDGE), (BUNDLE, "eth1")]));
+    }
+    (host, links)
+}
+
 fn draw(under_test: &UnderTest, own: &Plan, other: &Plan) -> Drawn {
     let spec = &under_test.bottle;
     let holes = &spec.holes;
     let joined = holes.joined == Joined::Own;
     let mut nets = vec![bundle(own, spec), other_bottle(other, under_test)];
-    let mut host = vec![
-        address(OWN_BRIDGE, own.gateway, own.subnet.prefix_len()),
+    let (mut host, mut links) = bridges(own);
+    host.extend([
         address(OTHER_BRIDGE, other.gateway, other.subnet.prefix_len()),
         address(DOCKER0, DEFAULT_BRIDGE, 16),
-    ];
+    ]);
     host.extend(holes.ipv6.iter().flat_map(|net| {
         [(v6(net.network(), 1), 64), (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(), 64)]
             .map(|(ip, prefix)| address(OWN_BRIDGE, ip, prefix))
     }));
-    let mut links = bridge(&[("host", OWN_BRIDGE), (BUNDLE, "eth0")]);
-    if let Some(out) = &own.way_out {
-        host.push(address(OUT_BRIDGE, out.gateway, out.subnet.prefix_len()));
-        links.extend(bridge(&[("host", OUT_BRIDGE), (BUNDLE, "eth1")]));
-    }
     links.extend(bridge(&[("host", OTHER_BRIDGE), (OTHER, "eth0")]));
     let mut barriers = vec![closed(OTHER_BRIDGE)];
     if !holes.open_network {

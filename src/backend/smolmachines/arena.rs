@@ -17,9 +17,9 @@ use super::cache::Cache;
 use super::in_lab::{InLab, LabGround};
 use super::launch::{Ground as _, Launched, launch};
 use super::machine::MachineBottle;
-use super::plan::Spec;
 use super::smolvm::version::{UNENFORCED, Version};
-use super::{NAME, drawn, failed, under_test};
+use super::under_test::UnderTest;
+use super::{NAME, drawn, failed};
 use crate::backend::docker::Engine;
 use crate::backend::docker::private::PrivateEngine;
 use crate::backend::namespace::world::elsewhere::{Elsewhere, Processes};
@@ -45,7 +45,7 @@ pub(super) struct MachineArena {
     bottle: MachineBottle,
     lab: MachineLab,
     engine: Arc<PrivateEngine>,
-    spec: Spec,
+    under_test: UnderTest,
     smolvm: Version,
     _resolver: UnixStream,
 }
@@ -73,8 +73,8 @@ impl MachineArena {
         let world = Elsewhere::new();
         let engine = PrivateEngine::start(&world.surroundings(), Elsewhere::host()).await;
         let engine = Arc::new(engine.map_err(failed("the private engine does not start"))?);
-        let spec = under_test::spec(name(), breach, loopback);
-        let launched = Self::on(&engine, &world, &program, &cache, spec).await;
+        let under_test = UnderTest::new(name(), breach, loopback);
+        let launched = Self::on(&engine, &world, &program, &cache, under_test).await;
         if launched.is_err() {
             // With the engine all of it goes.
             let _ = engine.end().await;
@@ -87,7 +87,7 @@ impl MachineArena {
         world: &Elsewhere,
         program: &Path,
         cache: &Cache,
-        spec: Spec,
+        under_test: UnderTest,
     ) -> Result<Self, LaunchError> {
         let resolver = engine.helper().forwarder(Elsewhere::resolver()).await;
         let resolver = resolver.map_err(failed("the host's resolver does not start"))?;
@@ -99,14 +99,16 @@ impl MachineArena {
         let ground = ground.map_err(failed("smolvm does not run in the lab"))?;
 
         let unenforced = std::env::var_os(UNENFORCED).is_some_and(|value| value == "1");
-        let launched = Box::pin(launch(&ground, cache, &spec, unenforced, &|_| {})).await;
+        let launched =
+            Box::pin(launch(&ground, cache, &under_test.spec, unenforced, &|_| {})).await;
         let launched = launched.map_err(failed("the bottle does not start"))?;
         let smolvm = ground.smolvm().version();
-        let lab = Self::around(engine, world, &ground, &spec, &launched).await?;
+        let lab = Self::around(engine, world, &ground, &under_test, &launched).await?;
         // The monitor itself tries whether its host has IPv6, on the internet.
         lab.witness.forget_connections().await;
         let bottle = launched.bottle;
-        Ok(Self { bottle, lab, engine: Arc::clone(engine), spec, smolvm, _resolver: resolver })
+        let engine = Arc::clone(engine);
+        Ok(Self { bottle, lab, engine, under_test, smolvm, _resolver: resolver })
     }
 
     /// The witness in the bundle, where everything is, and what the prober may dial.
@@ -114,7 +116,7 @@ impl MachineArena {
         engine: &Arc<PrivateEngine>,
         world: &Elsewhere,
         ground: &LabGround,
-        spec: &Spec,
+        under_test: &UnderTest,
         launched: &Launched,
     ) -> Result<MachineLab, LaunchError> {
         // The fuse, from outside: whatever the machine dials leaves from the monitor's net namespace.
@@ -124,7 +126,8 @@ impl MachineArena {
                 "its monitor is not in the net namespace of the lab's host, so nothing is dialled from it",
             )
         })?;
-        let world = world.with(&under_test::place(&launched.bundle.plan, &spec.holes));
+        let spec = &under_test.spec;
+        let world = world.with(&under_test.place(&launched.bundle.plan));
         let bundle = u32::try_from(launched.bundle.pid).unwrap_or_default();
         let daemon = engine.pid_of_daemon().map_err(failed("the engine is not found"))?;
         // The monitor opens the machine's connections: where it is, is where the bottle's packets come from.
@@ -199,7 +202,7 @@ impl Arena for MachineArena {
     }
 
     fn expected(&self, probes: &[Probe]) -> Option<Table> {
-        Some(drawn::topology(&self.spec, self.smolvm).table(probes, NAME))
+        Some(drawn::topology(&self.under_test, self.smolvm).table(probes, NAME))
     }
 
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {

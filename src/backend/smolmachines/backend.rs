@@ -35,7 +35,7 @@ impl Backend for Smolmachines {
     }
 
     fn breaches(&self) -> &'static [Breach] {
-        holes::ALL
+        &holes::ALL
     }
 
     fn flips_also(&self, breach: Breach, made_of: &MadeOf) -> &'static [&'static str] {

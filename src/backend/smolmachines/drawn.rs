@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use claude_bottle_protocol::helper::{Address, Bottle, Net, Route};
 use ipnet::IpNet;
 
+use super::launch;
 use super::plan::{GATEWAY, Network, Plan, Spec, Way};
 use super::smolvm::arguments::Open;
 use super::smolvm::version::Version;
-use super::under_test::{self, POOL};
+use super::under_test::UnderTest;
 use crate::backend::docker::Spec as BundleSpec;
 use crate::backend::docker::drawn::{beside, planned};
 use crate::backend::docker::plan::Plan as BundlePlan;
@@ -33,10 +34,10 @@ const ANYWHERE: &[&str] = &["0.0.0.0/0", "::/1", "fc00::/7"];
 const LINK_LOCAL: &str = "169.254.0.0/16";
 
 /// A machine under test and all that is around it, as this release makes it.
-pub(super) fn topology(spec: &Spec, release: Version) -> Topology {
-    let bundle = bundle();
-    let world = Elsewhere::new().with(&under_test::place(&bundle, &spec.holes));
-    world.topology(draw(spec, &bundle, release))
+pub(super) fn topology(under_test: &UnderTest, release: Version) -> Topology {
+    let bundle = bundle(&under_test.spec);
+    let world = Elsewhere::new().with(&under_test.place(&bundle));
+    world.topology(draw(&under_test.spec, &bundle, release))
 }
 
 /// The same of a machine that was launched, in a world that knows where its bundle is, as a report draws it.
@@ -49,10 +50,8 @@ pub(super) fn wiring(
     world.wiring(draw(spec, bundle, release))
 }
 
-fn bundle() -> BundlePlan {
-    let mut spec = BundleSpec::new(BOTTLE);
-    spec.pool = POOL.parse().expect("a network");
-    planned(&spec)
+fn bundle(spec: &Spec) -> BundlePlan {
+    planned(&launch::bundle(spec))
 }
 
 fn draw(spec: &Spec, bundle: &BundlePlan, release: Version) -> Drawn {
@@ -141,7 +140,7 @@ mod tests {
 
     /// Sound or with the hole that `breach` makes; with the host's loopback, if somebody has said so.
     fn topology(breach: Option<Breach>, loopback: bool, release: Version) -> Topology {
-        super::topology(&under_test::spec(BOTTLE.to_owned(), breach, loopback), release)
+        super::topology(&UnderTest::new(BOTTLE.to_owned(), breach, loopback), release)
     }
 
     /// Those of which anything is tried here.
@@ -194,7 +193,7 @@ mod tests {
         let mut known_of: Vec<_> = known.iter().map(|(probe, ..)| probe.as_str()).collect();
         known_of.dedup();
         assert_eq!(known_of, ["internet-udp", "internet-v6", "resolver-exfiltration"]);
-        for breach in holes::ALL {
+        for breach in holes::ALL.iter() {
             let is_new = |(probe, what, _): &(String, String, String)| {
                 !known.iter().any(|(p, w, _)| (p, w) == (probe, what))
             };

@@ -1,15 +1,21 @@
 //! What each breach changes in a sound machine.
 
+use std::sync::LazyLock;
+
 use ipnet::Ipv4Net;
 
 use super::plan::{GATEWAY, Network, Spec};
 use super::smolvm::arguments::Open;
 use super::smolvm::version::Version;
 use crate::backend::namespace::world::elsewhere::Elsewhere;
+use crate::backend::namespace::world::gateway::LabGateway;
 use crate::breach::Breach;
 
 /// The breaches that this backend can make.
-pub(super) const ALL: &[Breach] = &[
+pub(super) static ALL: LazyLock<Vec<Breach>> = LazyLock::new(|| LabGateway::breaches_after(OWN));
+
+/// Those that are not its gateway's.
+const OWN: &[Breach] = &[
     Breach::NoBundleRoute,
     Breach::NoexecRoot,
     Breach::EgressOnAllInterfaces,
@@ -28,7 +34,7 @@ pub(super) fn flips_also(breach: Breach, release: Version) -> &'static [&'static
     }
 }
 
-/// Makes the one hole.
+/// Makes the one hole; that of a gateway is made with it, in the lab.
 pub(super) fn make(spec: &mut Spec, breach: Breach) {
     let holes = &mut spec.holes;
     match breach {

@@ -217,9 +217,7 @@ async fn run(
     }
     let owner = Owner::this().map_err(LaunchFailed::Owner)?.to_string();
 
-    let mut beside = crate::backend::docker::Spec::new(spec.name.clone());
-    beside.pool = spec.pool.unwrap_or(beside.pool);
-    beside.bundle.serves = spec.gateway.clone().map(Serves::Gateway);
+    let beside = bundle(spec);
     let networked = || done(Step::Network);
     let launching = beside::launch(ground.engine(), &beside, teardown, &networked);
     let mut bundle = Box::pin(launching).await?;
@@ -304,6 +302,16 @@ async fn run(
     let bottle = bottle.with(daemons, note);
     let bundle = Bundled { plan: bundle_plan, pid: container.pid };
     Ok(Launched { plan, bundle, monitor, bottle })
+}
+
+/// The bundle beside a machine, as it is wanted of an engine.
+pub(super) fn bundle(spec: &Spec) -> crate::backend::docker::Spec {
+    let mut bundle = crate::backend::docker::Spec::new(spec.name.clone());
+    bundle.pool = spec.pool.unwrap_or(bundle.pool);
+    bundle.pool_out = spec.pool_out.unwrap_or(bundle.pool_out);
+    bundle.bundle.serves = spec.gateway.clone().map(Serves::Gateway);
+    bundle.holes.gateway_weakness = spec.holes.gateway_weakness;
+    bundle
 }
 
 /// The session's toolbox and the commands' toolbox in a machine, the same one unless that one cannot be executed; and those

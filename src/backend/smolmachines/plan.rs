@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use claude_bottle_protocol::gateway::Config;
+use claude_bottle_protocol::gateway::{Config, Weakness};
 use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
@@ -37,6 +37,8 @@ pub struct Spec {
     pub loopback: bool,
     /// From where the bundle's subnet is taken; none: from where an engine's bottles take theirs.
     pub pool: Option<Ipv4Net>,
+    /// From where that of its way out is taken; none: the same.
+    pub pool_out: Option<Ipv4Net>,
     /// What is deliberately wrong; nothing in a sound bottle.
     pub holes: Holes,
 }
@@ -48,6 +50,8 @@ pub struct Holes {
     pub also_allowed: Vec<Ipv4Net>,
     /// Whether the toolbox in it cannot be executed.
     pub noexec: bool,
+    /// What the gateway in its bundle overlooks.
+    pub gateway_weakness: Option<Weakness>,
     /// Whether the egress daemon is bound to every address of the bundle. For the lab, whose witness stands in for it.
     pub egress_on_all_interfaces: bool,
 }
