@@ -195,6 +195,8 @@ async fn beside_a_stand_in_whoever_is_asked_to_end_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         project(folder.path(), "192.0.2.1:80");
         let mut child = start(place, folder.path(), &["--", "bash", "-c", "echo up; read -r line"]);
+        // Whoever waits for a child closes its input otherwise, whose end the shell might see first.
+        let _input = child.stdin.take();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "up\n");
