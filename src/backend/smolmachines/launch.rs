@@ -221,22 +221,18 @@ async fn run(
     let networked = || done(Step::Network);
     let launching = beside::launch(ground.engine(), &beside, teardown, &networked);
     let mut bundle = Box::pin(launching).await?;
-    let (address, host) = (bundle.plan.bundle_address, bundle.plan.gateway);
-    let is_direct =
-        spec.network == Network::Missing || ground.reaches((address, ANY_PORT).into(), host).await;
-    let way = if is_direct {
-        Way::Direct(address)
-    } else if spec.loopback && spec.gateway.is_some() {
-        planned(Way::Loopback(0))?;
-        let port = bundle.publish(ground.engine(), &beside, teardown).await?;
-        if !ground.listens(port).await {
-            return Err(LaunchFailed::NotPublished(port));
+    let plan = match Box::pin(way(ground, spec, &bundle)).await {
+        Some(way) => planned(way)?,
+        None if spec.loopback && spec.gateway.is_some() => {
+            planned(Way::Loopback(0))?;
+            let port = Box::pin(bundle.publish(ground.engine(), &beside, teardown)).await?;
+            if !ground.listens(port).await {
+                return Err(LaunchFailed::NotPublished(port));
+            }
+            planned(Way::Loopback(port))?
         }
-        Way::Loopback(port)
-    } else {
-        return Err(LaunchFailed::NotReached(address));
+        None => return Err(LaunchFailed::NotReached(bundle.plan.bundle_address)),
     };
-    let plan = planned(way)?;
     let Bundle { plan: bundle_plan, image, container, daemons, guard: bundle_guard } = bundle;
     done(Step::Bundle);
 
@@ -312,6 +308,15 @@ pub(super) fn bundle(spec: &Spec) -> crate::backend::docker::Spec {
     bundle.bundle.serves = spec.gateway.clone().map(Serves::Gateway);
     bundle.holes.gateway_weakness = spec.holes.gateway_weakness;
     bundle
+}
+
+/// How the machine comes to its bundle by itself, if it does.
+async fn way(ground: &dyn Ground, spec: &Spec, bundle: &Bundle) -> Option<Way> {
+    let (address, host) = (bundle.plan.bundle_address, bundle.plan.gateway);
+    // Without a network it dials nothing.
+    let is_direct =
+        spec.network == Network::Missing || ground.reaches((address, ANY_PORT).into(), host).await;
+    is_direct.then_some(Way::Direct(address))
 }
 
 /// The session's toolbox and the commands' toolbox in a machine, the same one unless that one cannot be executed; and those
