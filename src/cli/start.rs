@@ -173,7 +173,21 @@ async fn started(backend: &dyn Backend, plan: &Plan, command: Command) -> u8 {
     for note in bottle.notes() {
         print::err(&note);
     }
-    let code = match work(bottle.as_ref(), plan, command).await {
+    let copied = tokio::select! {
+        copied = copy(bottle.as_ref(), plan) => copied,
+        // Once the command runs it is passed on to that.
+        number = asked_to_end() => {
+            if let Err(error) = bottle.teardown().await {
+                print::err(&format!("error: {error}"));
+            }
+            return 128 + number;
+        }
+    };
+    let worked = match copied {
+        Ok(()) => bottle.exec_claude(command).await,
+        Err(error) => Err(error),
+    };
+    let code = match worked {
         // A code has eight bits.
         Ok(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
         Err(error) => {
@@ -195,11 +209,12 @@ async fn started(backend: &dyn Backend, plan: &Plan, command: Command) -> u8 {
     code
 }
 
-async fn work(bottle: &dyn Bottle, plan: &Plan, command: Command) -> Result<i32, BottleError> {
+/// Copies what the plan says into the bottle.
+async fn copy(bottle: &dyn Bottle, plan: &Plan) -> Result<(), BottleError> {
     for copy in &plan.copies {
         bottle.cp_in(&copy.from, &copy.to).await?;
     }
-    bottle.exec_claude(command).await
+    Ok(())
 }
 
 /// Waits for a signal that asks to end, and returns its number.
