@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claude_bottle_protocol::VERSION;
-use claude_bottle_protocol::session::{HEADER, Header, Hello, Kind, MAX_PAYLOAD};
+use claude_bottle_protocol::session::{HEADER, Header, Hello, Kind, MAX_PAYLOAD, frame};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -18,6 +18,10 @@ use super::running::Running;
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How many bytes of it to read.
 const LAST_WORDS_LENGTH: u64 = 1024;
+/// How long after its last input a carrier is nudged for the first time; each time after that it is twice as long.
+const NUDGE: Duration = Duration::from_millis(20);
+/// How often it is nudged after each input. The last time is 40 s after it.
+const NUDGES: u32 = 11;
 /// How long the session may still be heard after it has stopped listening: its end may be on its way.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 
@@ -41,12 +45,33 @@ impl Session {
         writer: impl AsyncWrite + Send + Unpin + 'static,
         patience: Duration,
     ) -> Result<Self, BottleError> {
+        Self::open_by(reader, writer, patience, false).await
+    }
+
+    /// As [`Self::open`], by a carrier that may keep the end of what it is given until it is given more.
+    ///
+    /// `smolvm machine exec` does (seen of 1.9.1): it waits until its input can be read, and reads ahead of what it hands on. So
+    /// after each input it is given, a few times, a frame that means nothing and brings the rest of what it has along.
+    pub async fn open_nudging(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        patience: Duration,
+    ) -> Result<Self, BottleError> {
+        Self::open_by(reader, writer, patience, true).await
+    }
+
+    async fn open_by(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        patience: Duration,
+        nudges: bool,
+    ) -> Result<Self, BottleError> {
         let mut reader = BufReader::with_capacity(HEADER + MAX_PAYLOAD, reader);
         let hello = timeout(patience, greet(&mut reader)).await;
         let hello = hello.map_err(|_| BottleError::Silent { patience })??;
         let (link, queues) = Link::new();
         tokio::spawn(read(Arc::clone(&link), reader));
-        tokio::spawn(write(Arc::clone(&link), queues, writer));
+        tokio::spawn(write(Arc::clone(&link), queues, writer, nudges));
         Ok(Self { link, toolbox: hello.toolbox })
     }
 
@@ -180,13 +205,18 @@ async fn carry(link: &Link, reader: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// Writes what is queued, until the session is closing or does not listen.
-async fn write(link: Arc<Link>, mut queues: Queues, mut writer: impl AsyncWrite + Unpin) {
+async fn write(
+    link: Arc<Link>,
+    mut queues: Queues,
+    mut writer: impl AsyncWrite + Unpin,
+    nudges: bool,
+) {
     let mut phase = link.watch();
     let written = tokio::select! {
         // Neither waits for an end that has already come.
         biased;
         _ = phase.wait_for(|phase| *phase != Phase::Open) => Ok(()),
-        written = drain(&mut queues, &mut writer) => written,
+        written = drain(&mut queues, &mut writer, nudges) => written,
     };
     if let Err(error) = written {
         drop(writer);
@@ -198,14 +228,29 @@ async fn write(link: Arc<Link>, mut queues: Queues, mut writer: impl AsyncWrite 
     }
 }
 
-async fn drain(queues: &mut Queues, writer: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+async fn drain(
+    queues: &mut Queues,
+    writer: &mut (impl AsyncWrite + Unpin),
+    nudges: bool,
+) -> std::io::Result<()> {
     let mut batch = Vec::new();
+    // There is nothing to bring along yet.
+    let mut nudged = NUDGES;
     loop {
         let mut data = None;
+        let nudge = tokio::time::sleep(NUDGE * (1 << nudged));
         tokio::select! {
             biased;
-            control = queues.control.recv() => batch.extend(control.into_iter().flatten()),
-            input = queues.data.recv() => data = input,
+            control = queues.control.recv() => {
+                batch.extend(control.into_iter().flatten());
+                nudged = 0;
+            }
+            input = queues.data.recv() => (data, nudged) = (input, 0),
+            () = nudge, if nudges && nudged < NUDGES => {
+                // No command has this number, and nothing was taken.
+                batch.extend(frame(Kind::Taken, 0, &[0; 4]));
+                nudged += 1;
+            }
         }
         // All of it, before the input: a command's start was queued before its first input, yet maybe after the
         // look at the first queue above.
@@ -218,5 +263,80 @@ async fn drain(queues: &mut Queues, writer: &mut (impl AsyncWrite + Unpin)) -> s
         writer.write_all(&batch).await?;
         writer.flush().await?;
         batch.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claude_bottle_protocol::session::{End, Ended};
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// How much the carrier reads at a time, and how much of it it hands on.
+    const READ: usize = 8192;
+    const HANDED_ON: usize = 4096;
+
+    /// Hands on what it has read once there is more to read: `poll` on a descriptor that somebody reads through a buffer.
+    async fn carrier(mut from: DuplexStream, mut to: DuplexStream) {
+        let (mut pipe, mut ahead, mut portion) = (Vec::new(), Vec::new(), [0; READ]);
+        while let Ok(length @ 1..) = from.read(&mut portion).await {
+            pipe.extend_from_slice(&portion[..length]);
+            while !pipe.is_empty() {
+                if ahead.is_empty() {
+                    ahead.extend(pipe.drain(..pipe.len().min(READ)));
+                }
+                let next: Vec<_> = ahead.drain(..ahead.len().min(HANDED_ON)).collect();
+                if to.write_all(&next).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Greets, and ends each command with the length of its input as its code.
+    async fn inside(mut input: DuplexStream, mut output: DuplexStream) {
+        let hello = Hello { version: VERSION.into(), toolbox: "/toolbox".into() };
+        let hello = frame(Kind::Hello, 0, &serde_json::to_vec(&hello).unwrap());
+        output.write_all(&hello).await.unwrap();
+        let (mut header, mut taken) = ([0; HEADER], 0);
+        while input.read_exact(&mut header).await.is_ok() {
+            let Header { kind, channel, length } = Header::decode(header).unwrap();
+            let mut payload = vec![0; length];
+            input.read_exact(&mut payload).await.unwrap();
+            match kind {
+                Kind::Stdin => taken += length,
+                Kind::StdinEnd => {
+                    let end = End::Code(i32::try_from(taken).unwrap());
+                    let ended = Ended { end, stdout_cut: 0, stderr_cut: 0 };
+                    let ended = serde_json::to_vec(&ended).unwrap();
+                    output.write_all(&frame(Kind::Ended, channel, &ended)).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// How a command ends whose input has this many bytes.
+    async fn ended(nudges: bool, length: usize) -> Option<crate::bottle::End> {
+        let stream = || tokio::io::duplex(1024 * 1024);
+        let ((writer, from), (to, input), (output, reader)) = (stream(), stream(), stream());
+        tokio::spawn(carrier(from, to));
+        tokio::spawn(inside(input, output));
+        let patience = Duration::from_secs(10);
+        let session = Session::open_by(reader, writer, patience, nudges).await.unwrap();
+        let running = session.start(Command::new("wc").stdin(vec![b'x'; length])).unwrap();
+        let patience = Duration::from_secs(if nudges { 10 } else { 1 });
+        Some(timeout(patience, running.output()).await.ok()?.unwrap().end)
+    }
+
+    #[tokio::test]
+    async fn a_carrier_that_keeps_the_end_of_its_input_hands_it_on_when_it_is_nudged() {
+        let code = |length: usize| Some(crate::bottle::End::Code(i32::try_from(length).unwrap()));
+        // Otherwise it would be another carrier.
+        assert_eq!(ended(false, 6000).await, None);
+        for length in [1, 4000, 6000, 8192, 13_000, 50_000] {
+            assert_eq!(ended(true, length).await, code(length));
+        }
     }
 }

@@ -351,7 +351,7 @@ async fn enter(
         let source = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         LaunchFailed::File { path: session.into(), source }
     })?;
-    match Session::open(output, input, HANDSHAKE).await {
+    match Session::open_nudging(output, input, HANDSHAKE).await {
         Ok(session) => {
             // Read all the time, or it would block whoever writes there.
             tokio::spawn(complaint(error));
