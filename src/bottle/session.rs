@@ -235,21 +235,21 @@ async fn drain(
 ) -> std::io::Result<()> {
     let mut batch = Vec::new();
     // There is nothing to bring along yet.
-    let mut nudged = NUDGES;
+    let mut times = NUDGES;
     loop {
         let mut data = None;
-        let nudge = tokio::time::sleep(NUDGE * (1 << nudged));
+        let nudge = tokio::time::sleep(NUDGE * (1 << times));
         tokio::select! {
             biased;
             control = queues.control.recv() => {
                 batch.extend(control.into_iter().flatten());
-                nudged = 0;
+                times = 0;
             }
-            input = queues.data.recv() => (data, nudged) = (input, 0),
-            () = nudge, if nudges && nudged < NUDGES => {
+            input = queues.data.recv() => (data, times) = (input, 0),
+            () = nudge, if nudges && times < NUDGES => {
                 // No command has this number, and nothing was taken.
                 batch.extend(frame(Kind::Taken, 0, &[0; 4]));
-                nudged += 1;
+                times += 1;
             }
         }
         // All of it, before the input: a command's start was queued before its first input, yet maybe after the

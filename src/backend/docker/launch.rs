@@ -27,6 +27,9 @@ use crate::teardown::Teardown;
 
 /// How long a session may take to greet.
 const HANDSHAKE: Duration = Duration::from_secs(20);
+/// How often it is looked for what is left of a launch that was given up, and how long after each look.
+const LOOKS: usize = 12;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 /// How many subnets are tried when others take them first.
 const TRIES: usize = 64;
 
@@ -402,6 +405,25 @@ impl Guard {
     }
 }
 
+/// Removes what this process has made of a bottle. What an engine was asked for may come into being after the first look, so there are
+/// several, until nothing has been there twice.
+async fn sweep(engine: &Engine, bottle: &str) {
+    let owner = Owner::this().map(|owner| owner.to_string()).unwrap_or_default();
+    let mut nothing = 0;
+    for _ in 0..LOOKS {
+        let found = cleanup::find(engine, Some(bottle)).await.unwrap_or_default();
+        let mut ours = found.into_iter().filter(|found| found.owner == owner).peekable();
+        nothing = if ours.peek().is_some() { 0 } else { nothing + 1 };
+        if nothing == 2 {
+            return;
+        }
+        for one in ours {
+            let _ = one.remove(engine).await;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         let Some((engine, bottle)) = self.0.take() else { return };
@@ -412,12 +434,7 @@ impl Drop for Guard {
             let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
                 let Ok(engine) = engine.again().await else { return };
-                let owner = Owner::this().map(|owner| owner.to_string()).unwrap_or_default();
-                for found in cleanup::find(&engine, Some(&bottle)).await.unwrap_or_default() {
-                    if found.owner == owner {
-                        let _ = found.remove(&engine).await;
-                    }
-                }
+                sweep(&engine, &bottle).await;
             });
         });
         let _ = sweeping.join();
