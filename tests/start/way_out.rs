@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +17,9 @@ use serde_json::json;
 use crate::build::Build;
 use crate::project::Project;
 use crate::trials::{needs_user_namespaces, trials};
+
+/// How long a process that was killed may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A web server on the real loopback that answers each connection and tells what it was asked.
 fn server() -> (u16, Receiver<String>) {
@@ -179,8 +184,12 @@ fn without_its_gateway_a_command_reaches_nothing() {
     for gateway in gateways().into_iter().filter(|pid| below.contains(pid)) {
         let pid = Pid::from_raw(gateway.parse().unwrap());
         kill(pid, Signal::SIGKILL).unwrap();
-        while gateways().contains(&gateway) {
-            thread::yield_now();
+        // A process that is on its way out has no command line any more, and yet its sockets.
+        let process = Path::new("/proc").join(&gateway);
+        let begun = Instant::now();
+        while process.exists() {
+            assert!(begun.elapsed() < PATIENCE, "{gateway} is killed, and nobody has reaped it");
+            thread::sleep(Duration::from_millis(1));
         }
     }
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
