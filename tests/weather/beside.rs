@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use libtest_mimic::Trial;
 
-use crate::run::{Marked, Who, verdicts};
+use crate::run::{Marked, Who, crowd, verdicts};
 use crate::trials::{needs_user_namespaces, trials};
 
 /// Those that nobody else's load makes wait: eight runs on a small machine are load enough.
@@ -13,6 +13,7 @@ const PROBES: &[&str] =
 
 /// Starts runs at once and tells what each found out.
 fn at_once(count: usize) -> Vec<Vec<(String, String, String, String)>> {
+    let _alone = crowd();
     let folder = tempfile::tempdir().expect("a folder");
     let runs: Vec<_> = (0..count)
         .map(|number| {
