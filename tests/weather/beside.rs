@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use libtest_mimic::Trial;
 
-use crate::run::{Marked, Who, crowd, verdicts};
+use crate::run::{CROWD, Marked, Who, verdicts};
 use crate::trials::{needs_user_namespaces, trials};
 
 /// Those that nobody else's load makes wait: eight runs on a small machine are load enough.
@@ -13,7 +13,6 @@ const PROBES: &[&str] =
 
 /// Starts runs at once and tells what each found out.
 fn at_once(count: usize) -> Vec<Vec<(String, String, String, String)>> {
-    let _alone = crowd();
     let folder = tempfile::tempdir().expect("a folder");
     let runs: Vec<_> = (0..count)
         .map(|number| {
@@ -40,6 +39,7 @@ fn at_once(count: usize) -> Vec<Vec<(String, String, String, String)>> {
 
 fn runs_do_not_disturb_each_other() {
     needs_user_namespaces();
+    let _alone = CROWD.write();
     for count in [2, 8] {
         for found in at_once(count) {
             assert!(found.len() > 20, "{found:?}");

@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use crate::run::{Marked, Who, crowd};
+use crate::run::{CROWD, Marked, Who};
 use crate::trials::{needs_user_namespaces, skip, trials};
 
 const MOMENTS: usize = 40;
@@ -23,7 +23,7 @@ fn nor_of_one_without_privileges() {
 
 fn killed_at_any_moment(who: Who) {
     needs_user_namespaces();
-    let _alone = crowd();
+    let _others = CROWD.read();
     let run = || Marked::program(who, &["probe", "--quiet"]).start();
     let mut whole = run();
     let mut looks = 0;

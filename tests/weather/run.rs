@@ -3,8 +3,8 @@
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,12 +16,9 @@ use crate::trace::{MARK, Trace};
 /// How long anything may take before a test gives up: far longer than anything does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Held by those who launch many bottles: while their net namespaces are taken down, nobody on the machine can make any, for
-/// longer than a launch waits.
-pub(crate) fn crowd() -> MutexGuard<'static, ()> {
-    static CROWD: Mutex<()> = Mutex::new(());
-    CROWD.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Read by those who launch one bottle after the other, written by those who launch many at once: while the net namespaces of the
+/// ones are taken down, nobody on the machine can make any, for longer than eight launches on a small one may wait.
+pub(crate) static CROWD: RwLock<()> = RwLock::new(());
 
 /// Whether others than the owner cannot get at a file.
 fn is_hidden(path: &Path) -> bool {
