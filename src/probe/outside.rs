@@ -12,8 +12,10 @@ use super::judge::{Arrival, Control};
 use super::verdict::Evidence;
 use crate::lab::{Fixture, Observation, View};
 
-/// How often the host is looked at again where a listener is new there.
-const LOOKS_AGAIN: usize = 5;
+/// How often the host is looked at again where a listener is new there, while what a bottle has opened surely stands.
+const LOOKS_AT_HOST: usize = 5;
+/// How often the bundle is looked at again where a listener is not planned. What listens there stands as long as the bundle does.
+const LOOKS_AT_BUNDLE: usize = 50;
 /// How long is waited in between: longer than a control takes.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -106,6 +108,14 @@ impl Scene {
         }
         scene
     }
+
+    /// Forgets listeners of the bundle that are not planned and do not stand: a gateway that waits for a resolver's answer has an
+    /// unconnected socket for it.
+    pub async fn settle(&mut self, lab: &dyn Fixture, planned: &BTreeSet<u16>) {
+        let odd = |seen: &Observation| seen.unplanned_listeners(planned).is_some();
+        let again = async || lab.observe(View::Bundle).await.ok().flatten();
+        self.bundle = standing(self.bundle.take(), LOOKS_AT_BUNDLE, odd, again).await;
+    }
 }
 
 /// An attempt that holds, and the port that it listens on, if it does.
@@ -140,7 +150,16 @@ impl Held {
         if !at_host.is_empty() {
             quiet.await;
             let host = Scene::look(lab, at_host).await.host;
-            scene.host = standing(lab, before.host.as_ref(), host).await;
+            // A control that is on its way out of the host has an unconnected socket there for a moment; what a bottle opens
+            // stands as long as the attempt holds.
+            scene.host = match &before.host {
+                Some(before) => {
+                    let odd = |seen: &Observation| seen.new_listeners_since(before).is_some();
+                    let again = async || lab.observe(View::Host).await.ok().flatten();
+                    standing(host, LOOKS_AT_HOST, odd, again).await
+                }
+                None => None,
+            };
         }
         let held = holding.iter().map(|Holding { id, .. }| {
             let dialled = dialled.remove(id).unwrap_or_default();
@@ -150,21 +169,21 @@ impl Held {
     }
 }
 
-/// What was seen of the host, with those of its new listeners that stand. A control that is on its way out of the host has an
-/// unconnected socket there for a moment; what a bottle opens stands as long as the attempt holds.
+/// What was seen of a network, less those of its listeners that do not stand: where something is `odd`, it is looked at `again`, so
+/// many times at most.
 async fn standing(
-    lab: &dyn Fixture,
-    before: Option<&Observation>,
     seen: Option<Observation>,
+    looks: usize,
+    odd: impl Fn(&Observation) -> bool,
+    again: impl AsyncFn() -> Option<Observation>,
 ) -> Option<Observation> {
-    let (before, mut seen) = (before?, seen?);
-    for _ in 0..LOOKS_AGAIN {
-        if seen.new_listeners_since(before).is_none() {
+    let mut seen = seen?;
+    for _ in 0..looks {
+        if !odd(&seen) {
             break;
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
-        let later = lab.observe(View::Host).await.ok().flatten()?;
-        seen.keep_listeners_of(&later);
+        seen.keep_listeners_of(&again().await?);
     }
     Some(seen)
 }
@@ -351,4 +370,51 @@ fn inbound(held: Option<&Held>) -> Seen {
 
 fn evidence(witness: &str, saw: String) -> Evidence {
     Evidence { witness: witness.to_owned(), peer: None, saw, at: Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use claude_bottle_protocol::helper::LISTENING;
+
+    use super::*;
+
+    fn listening(lines: &str) -> Observation {
+        Observation::parse(&BTreeMap::from([(LISTENING.to_owned(), lines.to_owned())]))
+    }
+
+    /// What is left of the first of these looks, and how many of them were taken.
+    async fn stands(looks: &[&str]) -> (Option<String>, usize) {
+        let planned = BTreeSet::from([8888]);
+        let mut later = looks.iter().map(|lines| listening(lines));
+        let first = later.next();
+        let (later, taken) = (RefCell::new(later), RefCell::new(1));
+        let odd = |seen: &Observation| seen.unplanned_listeners(&planned).is_some();
+        let again = async || {
+            *taken.borrow_mut() += 1;
+            later.borrow_mut().next()
+        };
+        let seen = standing(first, looks.len() - 1, odd, again).await;
+        (seen.and_then(|seen| seen.unplanned_listeners(&planned)), taken.into_inner())
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_not_planned_has_to_stand() {
+        let planned = "tcp 0.0.0.0:8888";
+        assert_eq!(stands(&[planned, planned]).await, (None, 1), "nothing is odd");
+        // Each look finds another socket that waits for a resolver.
+        let waits = ["udp 0.0.0.0:40001", "udp 0.0.0.0:40002", "udp 0.0.0.0:40003"];
+        assert_eq!(stands(&waits).await, (None, 2));
+        let stray = "tcp 0.0.0.0:8888\ntcp 0.0.0.0:6060";
+        let seen = stands(&["tcp 0.0.0.0:6060\nudp 0.0.0.0:40001", stray, stray]).await;
+        assert_eq!(seen, (Some("tcp 0.0.0.0:6060".to_owned()), 3));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_looked_at_again_is_not_judged() {
+        let odd = |_: &Observation| true;
+        let seen = standing(Some(listening("tcp 0.0.0.0:6060")), 3, odd, async || None).await;
+        assert_eq!(seen, None);
+    }
 }

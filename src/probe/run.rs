@@ -145,7 +145,9 @@ async fn probe(
     let (leading, (answers, held)) =
         tokio::join!(leading, make(arena, started, &batch, outside, watch));
     let not_held = looks.iter().filter(|(id, _)| !held.contains_key(id));
-    let after = Scene::look(lab, not_held.map(|(_, look)| *look)).await;
+    let mut after = Scene::look(lab, not_held.map(|(_, look)| *look)).await;
+    let planned_ports = attempt::planned_ports(lab.sites());
+    after.settle(lab, &planned_ports).await;
     if must_wait(&planned, &answers, lab).await {
         tokio::time::sleep(DENY_WINDOW.saturating_sub(begun.elapsed())).await;
     }
@@ -166,7 +168,7 @@ async fn probe(
         trailing,
         life: life.map(|(attempt, listening)| (attempt.nonce, listening.id)),
         answers,
-        outside: Outside { before, after, planned: attempt::planned_ports(lab.sites()), held },
+        outside: Outside { before, after, planned: planned_ports, held },
         names: evidence::names(lab.sites()),
     };
     let outcomes = judge_all(probes, backend, &planned, &evidences, &execs, &lab.gone());
