@@ -14,7 +14,7 @@ use claude_bottle::backend::docker::{Engine, cleanup};
 use claude_bottle::backend::smolmachines::cache::Cache;
 use claude_bottle::backend::smolmachines::image::Hatch;
 use claude_bottle::backend::smolmachines::launch;
-use claude_bottle::backend::smolmachines::launch::{Ground, LaunchFailed, Launched, Step};
+use claude_bottle::backend::smolmachines::launch::{Ground, LaunchFailed, Launched, Step, Tools};
 use claude_bottle::backend::smolmachines::on_host::OnHost;
 use claude_bottle::backend::smolmachines::plan::Spec;
 use claude_bottle::backend::smolmachines::smolvm::Smolvm;
@@ -126,7 +126,7 @@ impl Place {
         let smolvm = Smolvm::find(&self.smolvm, runs).await.unwrap();
         let (here, there) = (self.hatch.clone(), self.hatch.clone());
         let (hatch, place) = (Hatch { here, there }, self.clone());
-        Box::new(StandIn { smolvm, engine, hatch, place })
+        Box::new(StandIn { tools: Tools { smolvm, engine, hatch }, place })
     }
 
     /// A bottle as for work, with a gateway that lets nothing through.
@@ -190,7 +190,7 @@ impl Place {
     /// What there is of a bottle, looked at past everything that is tested: on the engine, and with smolvm.
     pub(crate) async fn parts(&self, name: &str) -> (usize, bool) {
         let found = cleanup::find(&self.engine().await, Some(name)).await.unwrap();
-        let machine = self.ground().await.smolvm().machine(name).await.unwrap();
+        let machine = self.ground().await.tools().smolvm.machine(name).await.unwrap();
         (found.len(), machine.is_some())
     }
 
@@ -207,24 +207,14 @@ impl Place {
 }
 
 struct StandIn {
-    smolvm: Smolvm,
-    engine: Engine,
-    hatch: Hatch,
+    tools: Tools,
     place: Place,
 }
 
 #[async_trait]
 impl Ground for StandIn {
-    fn smolvm(&self) -> &Smolvm {
-        &self.smolvm
-    }
-
-    fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    fn hatch(&self) -> &Hatch {
-        &self.hatch
+    fn tools(&self) -> &Tools {
+        &self.tools
     }
 
     /// It is said.

@@ -77,7 +77,7 @@ async fn where_somebody_has_said_so_it_is_published_on_loopback_and_nowhere_else
         assert_eq!(site.asked(), [""; 0]);
 
         // The machine may reach its host's loopback, and is told where.
-        let machine = far.ground().await.smolvm().machine(&name).await.unwrap().unwrap();
+        let machine = far.ground().await.tools().smolvm.machine(&name).await.unwrap().unwrap();
         assert_eq!(machine.allowed_cidrs.unwrap(), ["100.96.0.1/32"]);
         let at = ("http_proxy".to_owned(), format!("http://100.96.0.1:{port}"));
         assert!(launched.plan.env.contains(&at), "{:?}", launched.plan.env);
@@ -106,7 +106,7 @@ async fn a_bundle_that_is_reached_is_not_published_whatever_somebody_has_said() 
         let proxy = SocketAddr::from(launched.plan.way.gateway());
         let answer = by_way_of(place, proxy, &site.address.to_string(), &nonce);
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        let machine = place.ground().await.smolvm().machine(&name).await.unwrap().unwrap();
+        let machine = place.ground().await.tools().smolvm.machine(&name).await.unwrap().unwrap();
         assert_eq!(machine.allowed_cidrs.unwrap(), [format!("{bundle}/32")]);
         assert_eq!(launched.bottle.notes(), [""; 0]);
         launched.bottle.teardown().await.unwrap();

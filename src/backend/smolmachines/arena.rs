@@ -102,7 +102,7 @@ impl MachineArena {
         let launched =
             Box::pin(launch(&ground, cache, &under_test.spec, unenforced, &|_| {})).await;
         let launched = launched.map_err(failed("the bottle does not start"))?;
-        let smolvm = ground.smolvm().version();
+        let smolvm = ground.tools().smolvm.version();
         let lab = Self::around(engine, world, &ground, &under_test, &launched).await?;
         // The monitor itself tries whether its host has IPv6, on the internet.
         lab.witness.forget_connections().await;
@@ -143,7 +143,12 @@ impl MachineArena {
             name: spec.name.clone(),
             witness: Witness::together([engine.witness(), &witness]),
             sites: world.sites(engine.built(), &built),
-            wiring: drawn::wiring(&world, spec, &launched.bundle.plan, ground.smolvm().version()),
+            wiring: drawn::wiring(
+                &world,
+                spec,
+                &launched.bundle.plan,
+                ground.tools().smolvm.version(),
+            ),
             inodes,
             inside,
             slowness: slowness()?,

@@ -15,7 +15,7 @@ use claude_bottle_protocol::prober::{Action, Batch, Fuse, How, Target};
 use tokio::io::AsyncWriteExt as _;
 
 use super::image::Hatch;
-use super::launch::Ground;
+use super::launch::{Ground, Tools};
 use super::smolvm::run::{Runs, Started};
 use super::smolvm::{Smolvm, SmolvmError};
 use crate::backend::docker::Engine;
@@ -123,9 +123,7 @@ impl Drop for Running {
 /// smolvm and a private engine, in one lab.
 pub(super) struct LabGround {
     pub(super) lab: InLab,
-    smolvm: Smolvm,
-    client: Engine,
-    hatch: Hatch,
+    tools: Tools,
 }
 
 impl LabGround {
@@ -133,29 +131,22 @@ impl LabGround {
     pub(super) async fn new(
         lab: InLab,
         program: &Path,
-        client: Engine,
+        engine: Engine,
     ) -> Result<Self, SmolvmError> {
         let there = PathBuf::from(HOME);
         let here = lab.engine.inside(&there);
         let made = std::fs::create_dir_all(&here);
         made.map_err(|source| SmolvmError::Run { program: here.clone(), source })?;
         let smolvm = Smolvm::find(program, Arc::new(lab.clone())).await?;
-        Ok(Self { lab, smolvm, client, hatch: Hatch { here, there } })
+        let tools = Tools { smolvm, engine, hatch: Hatch { here, there } };
+        Ok(Self { lab, tools })
     }
 }
 
 #[async_trait]
 impl Ground for LabGround {
-    fn smolvm(&self) -> &Smolvm {
-        &self.smolvm
-    }
-
-    fn engine(&self) -> &Engine {
-        &self.client
-    }
-
-    fn hatch(&self) -> &Hatch {
-        &self.hatch
+    fn tools(&self) -> &Tools {
+        &self.tools
     }
 
     async fn reaches(&self, address: SocketAddr, _from: Ipv4Addr) -> bool {

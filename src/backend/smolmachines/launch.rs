@@ -126,17 +126,22 @@ pub enum LaunchFailed {
     },
 }
 
+/// What a launch is done with.
+#[derive(Debug)]
+pub struct Tools {
+    /// smolvm.
+    pub smolvm: Smolvm,
+    /// The engine that the bundle runs on.
+    pub engine: Engine,
+    /// Where files are handed over.
+    pub hatch: Hatch,
+}
+
 /// Where smolvm and an engine are.
 #[async_trait]
 pub trait Ground: Send + Sync {
-    /// smolvm.
-    fn smolvm(&self) -> &Smolvm;
-
-    /// The engine that the bundle runs on.
-    fn engine(&self) -> &Engine;
-
-    /// Where files are handed over.
-    fn hatch(&self) -> &Hatch;
+    /// What there is.
+    fn tools(&self) -> &Tools;
 
     /// Whether a packet for this address gets to somebody, from where the monitor will be: an answer, if only a refusal.
     /// `from`: the address that this host has on the network of that one, if it is on it.
@@ -199,7 +204,7 @@ async fn run(
     done: &(dyn Fn(Step) + Send + Sync),
     teardown: &mut Teardown,
 ) -> Result<Launched, LaunchFailed> {
-    let smolvm = ground.smolvm();
+    let Tools { smolvm, engine, hatch } = ground.tools();
     let version = smolvm.version();
     let planned = |way| Plan::new(spec, way, version, unenforced);
     // Before anything is made: of the plan only the bundle's address is not known yet.
@@ -208,7 +213,7 @@ async fn run(
         return Err(ImageError::NoArchives { version }.into());
     }
     let wanted = match &spec.image {
-        Some(image) => Some((image.clone(), ground.engine().image(image).await?)),
+        Some(image) => Some((image.clone(), engine.image(image).await?)),
         None => None,
     };
     // What is undone is known by its name.
@@ -219,13 +224,13 @@ async fn run(
 
     let beside = bundle(spec);
     let networked = || done(Step::Network);
-    let launching = beside::launch(ground.engine(), &beside, teardown, &networked);
+    let launching = beside::launch(engine, &beside, teardown, &networked);
     let mut bundle = Box::pin(launching).await?;
     let plan = match Box::pin(way(ground, spec, &bundle)).await {
         Some(way) => planned(way)?,
         None if spec.loopback && spec.gateway.is_some() => {
             planned(Way::Loopback(0))?;
-            let port = Box::pin(bundle.publish(ground.engine(), &beside, teardown)).await?;
+            let port = Box::pin(bundle.publish(engine, &beside, teardown)).await?;
             if !ground.listens(port).await {
                 return Err(LaunchFailed::NotPublished(port));
             }
@@ -238,9 +243,8 @@ async fn run(
 
     // The tag of the toolbox's image holds a hash of all that is in it, and every engine builds that anew.
     let (reference, digest) = wanted.unwrap_or_else(|| (image.clone(), image));
-    let engine = Box::new(ground.engine().clone());
-    let image = Image::Docker { engine, reference, digest: Some(digest) };
-    let ready = image.ready(smolvm, cache, ground.hatch()).await?;
+    let image = Image::Docker { engine: Box::new(engine.clone()), reference, digest: Some(digest) };
+    let ready = image.ready(smolvm, cache, hatch).await?;
     done(Step::Image);
 
     let env: Vec<_> = plan.env.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -292,7 +296,7 @@ async fn run(
     let monitor = smolvm.machine(&plan.name).await?.and_then(|machine| machine.pid);
     done(Step::Greeted);
     let undo = Undo { teardown: std::mem::take(teardown), machine: guard, bundle: bundle_guard };
-    let daemons = daemons.map(|daemons| (daemons, ground.engine().clone(), container.id));
+    let daemons = daemons.map(|daemons| (daemons, engine.clone(), container.id));
     let (toolbox, note) = (toolbox.to_owned(), plan.note());
     let bottle = MachineBottle::new(plan.name.clone(), toolbox, session, exec, undo);
     let bottle = bottle.with(daemons, note);
@@ -337,7 +341,7 @@ async fn enter(
     spec: &Spec,
     machine: &str,
 ) -> Result<(&'static str, Session, super::smolvm::run::End), LaunchFailed> {
-    let (smolvm, hatch) = (ground.smolvm(), ground.hatch());
+    let Tools { smolvm, hatch, .. } = ground.tools();
     let path = hatch.here.join("toolbox");
     let written = std::fs::write(&path, crate::toolbox::bytes()?);
     written.map_err(|source| LaunchFailed::File { path, source })?;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::image::Hatch;
-use super::launch::Ground;
+use super::launch::{Ground, Tools};
 use super::smolvm::run::Here;
 use super::smolvm::{Smolvm, SmolvmError};
 use crate::backend::docker::Engine;
@@ -22,9 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// This host.
 #[derive(Debug)]
 pub struct OnHost {
-    smolvm: Smolvm,
-    engine: Engine,
-    hatch: Hatch,
+    tools: Tools,
     _folder: TempDir,
 }
 
@@ -41,22 +39,14 @@ impl OnHost {
         let path = folder.path().to_owned();
         let hatch = Hatch { here: path.clone(), there: path };
         let smolvm = Smolvm::find(program, Arc::new(Here::default())).await?;
-        Ok(Self { smolvm, engine, hatch, _folder: folder })
+        Ok(Self { tools: Tools { smolvm, engine, hatch }, _folder: folder })
     }
 }
 
 #[async_trait]
 impl Ground for OnHost {
-    fn smolvm(&self) -> &Smolvm {
-        &self.smolvm
-    }
-
-    fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    fn hatch(&self) -> &Hatch {
-        &self.hatch
+    fn tools(&self) -> &Tools {
+        &self.tools
     }
 
     async fn reaches(&self, address: SocketAddr, from: Ipv4Addr) -> bool {
