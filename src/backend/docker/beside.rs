@@ -97,7 +97,8 @@ async fn run(
     Ok((Container { id, pid }, daemons))
 }
 
-fn undo_network(engine: &Engine, network: &str, teardown: &mut Teardown) {
+/// Pushes how to remove a network.
+pub(super) fn undo_network(engine: &Engine, network: &str, teardown: &mut Teardown) {
     let owned = (engine.clone(), network.to_owned());
     teardown.push(format!("the network {network}"), move || async move {
         owned.0.remove_network(&owned.1).await

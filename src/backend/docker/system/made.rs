@@ -7,6 +7,7 @@ use bollard::models::VolumeCreateRequest;
 use super::machine::{self, Machine};
 use super::post::{self, Post, PostError, Seat};
 use super::sites::{Around, BOTTLE, BUNDLE, HOST, NEIGHBOUR, PLACES, SEGMENT};
+use crate::backend::docker::beside::undo_network;
 use crate::backend::docker::error::call;
 use crate::backend::docker::image::Image;
 use crate::backend::docker::launch::{Container, Guard, Prepared, claim};
@@ -49,10 +50,8 @@ impl Made {
         let spec = Spec::new(name);
         let facts = engine.facts(&spec).await?;
         let (network, beside) = claim(engine, &spec, image.tag(), facts).await?;
-        let (mut rest, owned) = (Teardown::new(), engine.clone());
-        rest.push(format!("the network {network}"), move || async move {
-            owned.remove_network(&network).await
-        });
+        let mut rest = Teardown::new();
+        undo_network(engine, &network, &mut rest);
         let volume = machine::volume(name);
         let made = engine.docker.create_volume(VolumeCreateRequest {
             name: Some(volume.clone()),
