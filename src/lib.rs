@@ -44,6 +44,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod runtime;
+mod sys;
 pub mod teardown;
 pub mod toolbox;
 pub mod written;

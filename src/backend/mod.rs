@@ -1,12 +1,8 @@
 //! What makes bottles.
 
-#[cfg(target_os = "linux")]
 pub mod cleanup;
-#[cfg(target_os = "linux")]
 pub mod docker;
-#[cfg(target_os = "linux")]
 pub mod external;
-#[cfg(target_os = "linux")]
 pub mod namespace;
 pub mod smolmachines;
 
@@ -158,11 +154,8 @@ pub fn by_name(name: &str) -> Option<Box<dyn Backend>> {
 /// The backend with this name as it is on `host`, if this build has it.
 pub fn on(host: &Host, name: &str) -> Option<Box<dyn Backend>> {
     match name {
-        #[cfg(target_os = "linux")]
         "namespace" => Some(Box::new(namespace::Namespace::default())),
-        #[cfg(target_os = "linux")]
         "docker" => Some(Box::new(docker::Docker::on(host))),
-        #[cfg(target_os = "linux")]
         "smolmachines" => Some(Box::new(smolmachines::Smolmachines::on(host))),
         _ => None,
     }
@@ -177,12 +170,10 @@ pub fn lacking_to_start(host: &Host, name: &str) -> Option<String> {
 
 /// Why the backend of this name cannot make bottles under test on `host`, if it cannot.
 pub fn lacking(host: &Host, name: &str) -> Option<String> {
-    #[cfg(target_os = "linux")]
     if name == "docker" {
         return docker::Docker::on(host).lacking();
     }
     let unmet = Requirements::for_backend(name).reason(host);
-    #[cfg(target_os = "linux")]
     let unmet = unmet.or_else(|| (name == "smolmachines").then(docker::private::lacking).flatten());
     unmet.or_else(|| on(host, name).is_none().then(|| format!("this build has no {name} backend")))
 }

@@ -1,6 +1,5 @@
 //! The command line: one file per subcommand.
 
-#[cfg(target_os = "linux")]
 mod bottles;
 mod cache;
 mod canary;
@@ -43,10 +42,8 @@ enum Command {
     /// Start an agent of the manifest in a bottle, at this terminal.
     Start(start::Arguments),
     /// List the bottles on this host, on its Docker engine and with smolvm: what they hold, their age, and who launched them.
-    #[cfg(target_os = "linux")]
     Ls(bottles::ListArguments),
     /// Remove what launchers that have ended left on this host's Docker engine and with smolvm.
-    #[cfg(target_os = "linux")]
     Cleanup(bottles::CleanupArguments),
     /// Check that what others make, and this project relies on, still is what it was.
     Canary(canary::Arguments),
@@ -70,9 +67,7 @@ pub fn main() -> ExitCode {
         Command::Probe(arguments) => probe::run(&arguments, color),
         Command::Compare(arguments) => compare::run(&arguments, color),
         Command::Start(arguments) => start::run(&arguments),
-        #[cfg(target_os = "linux")]
         Command::Ls(arguments) => bottles::list(&arguments, color),
-        #[cfg(target_os = "linux")]
         Command::Cleanup(arguments) => bottles::clean(&arguments, color),
         Command::Canary(arguments) => canary::run(&arguments, color),
         Command::Cache(arguments) => cache::run(&arguments),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::facts::{Host, Lack, Smolvm};
 use super::{docker, user_namespaces};
 use crate::backend::smolmachines::plan::LOOPBACK;
+use crate::sys;
 
 impl Host {
     /// What this machine can run, here and now.
@@ -24,7 +25,6 @@ impl Host {
 }
 
 /// Whether this machine's vsock has a loopback (see [`Host::vsock_loopback`]): this alone, without asking for all the rest.
-#[cfg(target_os = "linux")]
 pub(crate) fn has_vsock_loopback() -> bool {
     here().vsock_loopback()
 }
@@ -191,50 +191,10 @@ pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
 
 impl Calls {
     /// The machine's own.
-    pub const REAL: Self =
-        Self { ask_unshare: real::ask_unshare, bind_vsock_loopback: real::bind_vsock_loopback };
-}
-
-#[cfg(target_os = "linux")]
-mod real {
-    use std::io;
-    use std::os::fd::AsRawFd;
-
-    use nix::errno::Errno;
-    use nix::sched::{CloneFlags, unshare};
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socket};
-
-    /// Asks for a user namespace *and* for something that `unshare` never does, so that the kernel refuses with
-    /// EINVAL before it looks at anything else. A seccomp filter comes before the kernel's own checks: if it is
-    /// what refuses, the error is another one (Docker's default filter: EPERM).
-    pub(super) fn ask_unshare() -> io::Result<()> {
-        match unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_PARENT) {
-            Ok(()) | Err(Errno::EINVAL) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    /// Binds a socket to CID 1, which the kernel allows only where the loopback transport is registered
-    /// (`vsock_find_cid` in `net/vmw_vsock/af_vsock.c`). Nothing is dialled.
-    pub(super) fn bind_vsock_loopback() -> io::Result<()> {
-        const LOOPBACK: u32 = 1;
-        const ANY_PORT: u32 = u32::MAX;
-        let socket = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        Ok(bind(socket.as_raw_fd(), &VsockAddr::new(LOOPBACK, ANY_PORT))?)
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod real {
-    use std::io;
-
-    pub(super) fn ask_unshare() -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn bind_vsock_loopback() -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    pub const REAL: Self = Self {
+        ask_unshare: sys::ask_unshare,
+        bind_vsock_loopback: || sys::bind_vsock_loopback().map(drop),
+    };
 }
 
 #[cfg(test)]

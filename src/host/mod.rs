@@ -14,7 +14,6 @@
 //! );
 //! ```
 
-#[cfg(target_os = "linux")]
 mod addresses;
 mod detect;
 mod docker;
@@ -24,9 +23,7 @@ mod requirement;
 mod requirements;
 mod user_namespaces;
 
-#[cfg(target_os = "linux")]
 pub(crate) use addresses::{interface_addresses, interface_with};
-#[cfg(target_os = "linux")]
 pub(crate) use detect::has_vsock_loopback;
 pub use detect::{Calls, Detect};
 pub use docker::{Docker, ENGINE, Endpoint, EndpointError, EngineKind};

@@ -22,14 +22,15 @@ impl Requirements {
     /// No needs.
     pub const NONE: Self = Self::All(Vec::new());
 
-    /// What the backend of this name needs. One without needs of its own, such as `external`, and one that is not
-    /// known here, need nothing.
+    /// What the backend of this name needs. One that is not known here needs nothing.
     pub fn for_backend(name: &str) -> Self {
         use Requirement::{
             Darwin, Docker, Kvm, Linux, NotGitea, Smolvm, SmolvmOnLinux, UserNamespaces,
         };
         match name {
             "namespace" => [Linux, UserNamespaces].into_iter().collect(),
+            // The witness is a Linux program, beside the launcher.
+            "external" => Linux.into(),
             "docker" => [Docker, NotGitea].into_iter().collect(),
             "smolmachines" => {
                 let on_linux = [Linux, SmolvmOnLinux, Kvm].into_iter().collect();

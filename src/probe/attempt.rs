@@ -19,6 +19,9 @@ pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
 /// How long all ports of an address may take. Refused ones take about a second.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// How long all files may take that a socket may be among. It ends with the last of them.
+const WALK: Duration = Duration::from_secs(5);
+
 /// How long an attempt holds that the outside has to see to: it is released as soon as that is done.
 const HOLD: Duration = Duration::from_secs(5);
 
@@ -218,8 +221,9 @@ pub fn controls<'a>(
 }
 
 pub(crate) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
-    let patience = match action {
+    let patience = match &action {
         Action::Sweep(_) => SWEEP,
+        Action::UnixPath(wanted) if wanted.paths.is_empty() => WALK,
         Action::Listen | Action::Unshare | Action::ForeignSockets => HOLD,
         _ => DENY_WINDOW,
     };

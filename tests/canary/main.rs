@@ -9,15 +9,11 @@ use tempfile::TempDir;
 
 use crate::trials::trials;
 
-#[cfg(unix)]
 mod engine;
-#[cfg(target_os = "linux")]
 mod image;
 mod mistakes;
-#[cfg(target_os = "linux")]
 mod registry;
 mod schema;
-#[cfg(unix)]
 mod tool;
 #[path = "../trials/mod.rs"]
 mod trials;
@@ -25,13 +21,10 @@ mod trials;
 fn main() -> ExitCode {
     trials::run([
         trials![the_shipped_definitions_are_right_and_are_those_built_in],
-        #[cfg(unix)]
         engine::trials(),
-        #[cfg(target_os = "linux")]
         image::trials(),
         mistakes::trials(),
         schema::trials(),
-        #[cfg(unix)]
         tool::trials(),
     ])
 }

@@ -4,11 +4,12 @@ use std::process::{Command, Output};
 
 use crate::trials::skip;
 
-/// bubblewrap with a root file system that shows nothing of the run itself, and the toolbox in /tmp/in.
-pub(crate) const BARE: &str =
-    "bwrap --ro-bind / / --tmpfs /tmp --tmpfs /run --tmpfs /var --proc /proc --dev /dev";
-pub(crate) const WITH_TOOLBOX: &str = "bwrap --ro-bind / / --tmpfs /tmp --tmpfs /run --tmpfs /var --proc /proc --dev /dev \
-                            --ro-bind {dir} /tmp/in";
+/// bubblewrap with a root file system that shows nothing of the run itself, nor the many files of whose machine this is.
+pub(crate) const BARE: &str = "bwrap --ro-bind / / --tmpfs /tmp --tmpfs /run --tmpfs /var --tmpfs /root --remount-ro /root \
+                            --tmpfs /home --remount-ro /home --proc /proc --dev /dev";
+/// The same with the toolbox in /tmp/in.
+pub(crate) const WITH_TOOLBOX: &str = "bwrap --ro-bind / / --tmpfs /tmp --tmpfs /run --tmpfs /var --tmpfs /root --remount-ro /root \
+                            --tmpfs /home --remount-ro /home --proc /proc --dev /dev --ro-bind {dir} /tmp/in";
 
 pub(crate) fn program(command: &str, more: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_claude-bottle"));

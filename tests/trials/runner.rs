@@ -39,6 +39,20 @@ pub(crate) fn trial(path: &str, test: fn()) -> Trial {
     })
 }
 
+/// The same trials, each ignored where this is not Linux.
+#[allow(dead_code, reason = "not every suite needs Linux")]
+pub(crate) fn on_linux<const N: usize>(modules: [Vec<Trial>; N]) -> [Vec<Trial>; N] {
+    if cfg!(target_os = "linux") {
+        return modules;
+    }
+    let ignored = |trial: Trial| {
+        let why = format!("needs linux (this is {})", std::env::consts::OS);
+        let name = trial.name().to_owned();
+        Trial::ignorable_test(name, move || Ok(Completion::ignored_with(why)))
+    };
+    modules.map(|trials| trials.into_iter().map(ignored).collect())
+}
+
 /// Runs the trials of all modules that the command line selects.
 pub(crate) fn run(modules: impl IntoIterator<Item = Vec<Trial>>) -> ExitCode {
     let trials = modules.into_iter().flatten().collect();

@@ -5,6 +5,7 @@
 //! must not pass for none.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -38,7 +39,7 @@ const WELL_KNOWN: &[&str] = &[
 /// Folders in which sockets are looked for, with all that is below them.
 const FOLDERS: &[&str] = &["/run", "/var/run", "/tmp", "/home", "/root", "/mnt", "/var/lib"];
 /// How many files and folders are looked at, those that are less deep first.
-const MOST_FILES: usize = 65_536;
+const MOST_FILES: usize = 1_048_576;
 /// How deep below one of [`FOLDERS`].
 const DEPTH: usize = 6;
 /// Variables that name sockets: as a path, or as a D-Bus address (`unix:path=…`).
@@ -62,10 +63,10 @@ pub(super) fn abstract_socket(name: &str, nonce: &Nonce, until: Instant) -> Word
 
 /// Connects to each of the witness's sockets that is in sight.
 pub(super) fn paths(wanted: &Paths, nonce: &Nonce, until: Instant) -> Word {
-    let (candidates, all) = if wanted.paths.is_empty() {
+    let (candidates, walked) = if wanted.paths.is_empty() {
         everywhere(until)
     } else {
-        (wanted.paths.iter().map(PathBuf::from).collect(), true)
+        (wanted.paths.iter().map(PathBuf::from).collect(), Ok(()))
     };
     let looked = candidates.len();
     let mut sockets = BTreeSet::new();
@@ -100,8 +101,8 @@ pub(super) fn paths(wanted: &Paths, nonce: &Nonce, until: Instant) -> Word {
         let detail = format!("in sight, and not this run's to try: {}{more}", path.display());
         return Word { detail: Some(detail), ..Word::new(How::Fused) };
     }
-    if !all {
-        let detail = Some("there are more files than can be looked at".into());
+    if let Err(unseen) = walked {
+        let detail = Some(unseen.to_string());
         return Word { detail, ..Word::new(How::Failed) };
     }
     told.unwrap_or_else(|| {
@@ -111,14 +112,15 @@ pub(super) fn paths(wanted: &Paths, nonce: &Nonce, until: Instant) -> Word {
 }
 
 /// Every name under which a socket might be found, and whether that is all of them.
-fn everywhere(until: Instant) -> (BTreeSet<PathBuf>, bool) {
+fn everywhere(until: Instant) -> (BTreeSet<PathBuf>, Result<(), Unseen>) {
     let mut names: BTreeSet<PathBuf> = WELL_KNOWN.iter().map(PathBuf::from).collect();
     let variables = VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
     names.extend(variables.filter_map(|value| named_by(&value)));
     let table = std::fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
     names.extend(bound(&table));
-    let all = walk(FOLDERS.iter().map(PathBuf::from).collect(), MOST_FILES, until, &mut names);
-    (names, all)
+    let folders = FOLDERS.iter().map(PathBuf::from).collect();
+    let walked = walk(folders, MOST_FILES, until, &mut names);
+    (names, walked)
 }
 
 /// The path in a variable: itself, `unix:///PATH`, or the first `unix:path=PATH` of a D-Bus address.
@@ -142,25 +144,40 @@ fn bound(table: &str) -> impl Iterator<Item = PathBuf> + '_ {
     })
 }
 
-/// Adds the sockets below `folders`, level by level; symbolic links are not followed. False if there are more than `most`
-/// files, or no time is left.
+/// Why some files were not looked at.
+#[derive(Debug, PartialEq, Eq)]
+enum Unseen {
+    TooMany,
+    OutOfTime,
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooMany => "there are more files than are looked at",
+            Self::OutOfTime => "there are more files than could be looked at in time",
+        })
+    }
+}
+
+/// Adds the sockets below `folders`, level by level; symbolic links are not followed. At most `most` files are looked at, and none
+/// after `until`.
 fn walk(
     mut folders: Vec<PathBuf>,
     most: usize,
     until: Instant,
     names: &mut BTreeSet<PathBuf>,
-) -> bool {
+) -> Result<(), Unseen> {
     let mut left = most;
     for _ in 0..=DEPTH {
         let mut below = Vec::new();
         for folder in folders {
             if Instant::now() >= until {
-                return false;
+                return Err(Unseen::OutOfTime);
             }
             let Ok(entries) = std::fs::read_dir(folder) else { continue };
             for entry in entries.flatten() {
-                let Some(fewer) = left.checked_sub(1) else { return false };
-                left = fewer;
+                left = left.checked_sub(1).ok_or(Unseen::TooMany)?;
                 let Ok(kind) = entry.file_type() else { continue };
                 if kind.is_socket() {
                     names.insert(entry.path());
@@ -171,7 +188,7 @@ fn walk(
         }
         folders = below;
     }
-    true
+    Ok(())
 }
 
 fn one(address: &UnixAddr, nonce: &Nonce, until: Instant) -> Word {
@@ -253,12 +270,13 @@ mod tests {
         let later = Instant::now() + std::time::Duration::from_secs(60);
         let found = |most| {
             let mut names = BTreeSet::new();
-            let all = walk(vec![folder.clone()], most, later, &mut names);
-            (names.into_iter().collect::<Vec<_>>(), all)
+            let walked = walk(vec![folder.clone()], most, later, &mut names);
+            (names.into_iter().collect::<Vec<_>>(), walked)
         };
-        assert_eq!(found(100), (vec![far.clone(), near.clone()], true));
-        assert_eq!(found(3), (vec![near.clone()], false));
-        assert!(!walk(vec![folder.clone()], 100, Instant::now(), &mut BTreeSet::new()));
+        assert_eq!(found(100), (vec![far.clone(), near.clone()], Ok(())));
+        assert_eq!(found(3), (vec![near.clone()], Err(Unseen::TooMany)));
+        let walked = walk(vec![folder.clone()], 100, Instant::now(), &mut BTreeSet::new());
+        assert_eq!(walked, Err(Unseen::OutOfTime));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -1,29 +1,34 @@
 //! Who launched a bottle: enough to tell later whether that process still lives, and whether it can be told here.
 
+#[cfg_attr(target_os = "linux", path = "owner/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "owner/mac.rs")]
+mod here;
+// What is read there is the same wherever it is read.
+#[cfg(all(test, target_os = "linux"))]
+#[path = "owner/mac.rs"]
+#[expect(dead_code, reason = "only what is read of what its programs print is tried")]
+mod mac;
+
 use std::fmt::{self, Write as _};
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
 
-/// The inode number of the first PID namespace, `PROC_PID_INIT_INO` (linux/proc_fs.h): from there every process is seen.
-const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+use self::here::{boot, pid_namespace, started};
 /// What stands for a machine that has no identity.
 const NO_MACHINE: &str = "-";
 
 /// A process of some host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
-    /// A hash of machine-id(5), which is not to be shown to others as it is.
+    /// A hash of the machine's identity.
     machine: String,
     boot: String,
     pid_namespace: u64,
     pid: u32,
-    /// In clock ticks since the boot; see proc_pid_stat(5).
+    /// In clock ticks since the boot, see proc_pid_stat(5); on a Mac in seconds since 1970.
     started: u64,
 }
 
@@ -98,7 +103,7 @@ impl Traces<'_> {
                 "its launcher is in another PID namespace: try it there, or as root outside of all of them",
             ),
             State::OtherMachine => Held::Undecided(
-                "its launcher is on another machine, or this one has no machine-id(5)",
+                "its launcher is on another machine, or this one has no identity, such as machine-id(5)",
             ),
             State::Unreadable => Held::Undecided("who launched it cannot be read from its labels"),
         }
@@ -111,7 +116,7 @@ impl Owner {
         let pid = std::process::id();
         let started = started(pid)?.ok_or(io::ErrorKind::NotFound)?;
         let machine = machine();
-        Ok(Self { machine, boot: boot()?, pid_namespace: pid_namespace("self")?, pid, started })
+        Ok(Self { machine, boot: boot()?, pid_namespace: pid_namespace()?, pid, started })
     }
 
     /// Its PID, in its own PID namespace.
@@ -125,9 +130,8 @@ impl Owner {
             let same = self.machine != NO_MACHINE && self.machine == machine();
             return Ok(if same { State::BeforeBoot } else { State::OtherMachine });
         }
-        let own = pid_namespace("self")?;
-        if self.pid_namespace != own {
-            let gone = own == FIRST_PID_NAMESPACE && is_gone(self.pid_namespace)?;
+        if self.pid_namespace != pid_namespace()? {
+            let gone = here::is_gone(self.pid_namespace)?;
             return Ok(if gone { State::Dead } else { State::OtherNamespace });
         }
         let lives = started(self.pid)? == Some(self.started);
@@ -161,70 +165,17 @@ impl FromStr for Owner {
 
 /// When this machine was booted, to the second.
 pub fn booted() -> Option<SystemTime> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.trim().parse().ok()?))
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(here::booted()?))
 }
 
-/// What tells this machine from others, from one boot to the next.
+/// What tells this machine from others, from one boot to the next; its identity itself is not to be shown to others.
 fn machine() -> String {
-    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    // Empty, or `uninitialized`, in images that become machines.
-    let id = id.trim();
-    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return NO_MACHINE.to_owned();
-    }
+    let Some(id) = here::machine() else { return NO_MACHINE.to_owned() };
     let hash = Sha256::digest(format!("claude-bottle owner {id}"));
     hash.iter().take(8).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-fn boot() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
-fn pid_namespace(process: &str) -> io::Result<u64> {
-    Ok(fs::metadata(format!("/proc/{process}/ns/pid"))?.ino())
-}
-
-/// Whether no process is in this PID namespace, another one than ours, any more; not, where one cannot be looked at. A number
-/// that was given to a new namespace since looks like the old one: that is told to be there.
-fn is_gone(namespace: u64) -> io::Result<bool> {
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        // The first process is in our own, and may not be looked at by just anybody.
-        let is_another = |name: &&str| name.parse::<u32>().is_ok_and(|pid| pid != 1);
-        let Some(process) = name.to_str().filter(is_another) else { continue };
-        match pid_namespace(process) {
-            Ok(found) if found == namespace => return Ok(false),
-            Ok(_) => {}
-            Err(error) if has_ended(&error) => {}
-            Err(_) => return Ok(false),
-        }
-    }
-    Ok(true)
-}
-
-/// Whether a process ended while it was looked at.
-fn has_ended(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
-}
-
-/// When a process started, none if there is none. A zombie has ended.
-fn started(pid: u32) -> io::Result<Option<u64>> {
-    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        Err(error) if has_ended(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    // Its name may hold anything; fields count from the last parenthesis, where 3 is the state and 22 the start.
-    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    if matches!(fields.first(), Some(&"Z" | &"X")) {
-        return Ok(None);
-    }
-    Ok(fields.get(19).and_then(|field| field.parse().ok()))
 }
 
 #[cfg(test)]
@@ -273,11 +224,10 @@ mod tests {
         let this = Owner::this().unwrap();
         // Numbers of namespaces begin at `PROC_DYNAMIC_FIRST`: none ever has this one.
         let inside = Owner { pid_namespace: 1, ..this.clone() };
-        let sees_all =
-            this.pid_namespace == FIRST_PID_NAMESPACE && nix::unistd::geteuid().is_root();
+        let sees_all = here::sees_all().unwrap() && nix::unistd::geteuid().is_root();
         let expected = if sees_all { State::Dead } else { State::OtherNamespace };
         assert_eq!(inside.state().unwrap(), expected);
-        assert!(!is_gone(this.pid_namespace).unwrap(), "this very process is in it");
+        assert!(!here::is_gone(this.pid_namespace).unwrap(), "this very process is in it");
     }
 
     #[test]

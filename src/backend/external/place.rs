@@ -3,9 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statvfs::{FsFlags, statvfs};
-
 use super::command::FILE;
+use crate::sys;
 
 /// The folders for temporary files.
 pub(super) fn temporary() -> [PathBuf; 3] {
@@ -17,16 +16,11 @@ pub(super) fn place(
     bytes: &[u8],
     places: impl IntoIterator<Item = PathBuf>,
 ) -> io::Result<tempfile::TempDir> {
-    let folder = executable_from(places, is_noexec)?;
+    let folder = executable_from(places, sys::is_noexec)?;
     let file = folder.path().join(FILE);
     std::fs::write(&file, bytes)?;
     std::fs::set_permissions(&file, for_everybody())?;
     Ok(folder)
-}
-
-/// Whether nothing below `place` can be executed, as it is mounted.
-fn is_noexec(place: &Path) -> bool {
-    statvfs(place).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 /// A folder of its own below the first of `places` that can be written to and is not mounted `noexec`.

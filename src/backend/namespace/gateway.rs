@@ -1,6 +1,5 @@
 //! The gateway beside a bottle: a process whose listening socket is of the bundle's net namespace.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +7,6 @@ use std::time::Duration;
 
 use claude_bottle_protocol::gateway::Config;
 use claude_bottle_protocol::helper::Gateway as Wanted;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -21,6 +19,7 @@ use super::launcher::{self, StartError};
 use super::{LaunchError, failed};
 use crate::bundle::gateway::refused;
 use crate::bundle::refusals::Refusals;
+use crate::sys;
 
 /// How long it may take until it listens. It takes a few milliseconds.
 const READY: Duration = Duration::from_secs(10);
@@ -71,7 +70,7 @@ pub(super) async fn listening(
 
 /// Not in the message, which has a longest length.
 fn in_memory(config: &Config) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("gateway.json", MFdFlags::MFD_CLOEXEC)?);
+    let mut file = sys::memory("gateway.json")?;
     file.write_all(&serde_json::to_vec(config)?)?;
     Ok(file.into())
 }

@@ -11,16 +11,14 @@ use std::time::Duration;
 
 use claude_bottle_protocol::helper::{Gateway, Lab, MAX_MESSAGE, Process, Reply, Request};
 use claude_bottle_protocol::prober::SocketFile;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown,
-    socketpair,
-};
+use nix::sys::socket::{ControlMessage, Shutdown, sendmsg, shutdown};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{UnixDatagram, UnixStream};
 use tokio::sync::{Mutex, MutexGuard, mpsc, watch};
 
 use super::launcher::{self, StartError};
+use crate::sys;
 
 /// How long the helper may take for one request. A whole lab takes about 10 ms; but it takes the kernel's one lock on all network
 /// configuration, which others hold for seconds while many net namespaces are taken down.
@@ -110,9 +108,7 @@ impl Helper {
     }
 
     async fn launch_with(more: Vec<String>) -> Result<Self, HelperError> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
-            .map_err(io::Error::from)?;
+        let (mine, theirs) = sys::messages()?;
         let own = std::process::id().to_string();
         let child = launcher::start(move |command| {
             let control = Stdio::from(theirs.try_clone()?);
@@ -264,7 +260,7 @@ impl Helper {
         let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
         self.control
             .async_io(Interest::WRITABLE, || {
-                let (slices, flags) = ([IoSlice::new(&bytes)], MsgFlags::MSG_NOSIGNAL);
+                let (slices, flags) = ([IoSlice::new(&bytes)], sys::NO_SIGNAL);
                 let control = self.control.as_raw_fd();
                 Ok(sendmsg::<()>(control, &slices, rights, flags, None).map(|_| ())?)
             })

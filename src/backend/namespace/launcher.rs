@@ -8,10 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::sys;
 use crate::toolbox::{self, ToolboxError};
 
 /// Why the toolbox cannot be started here.
@@ -196,8 +196,7 @@ pub(super) fn gateway() -> Result<OwnedFd, StartError> {
 }
 
 fn in_memory(bytes: &[u8]) -> io::Result<Placed> {
-    let memory = memfd_create("toolbox", MFdFlags::MFD_CLOEXEC)?;
-    let mut file = File::from(memory);
+    let mut file = sys::memory("toolbox")?;
     file.write_all(bytes)?;
     Ok(Placed { file, is_in_memory: true, is_untried: AtomicBool::new(true) })
 }

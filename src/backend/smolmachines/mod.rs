@@ -15,51 +15,32 @@
 //! | `under_test`, `holes`, `arena`, `in_lab` | a machine under test, in a lab around a private engine |
 //! | `drawn` | the same for the simulator and for reports |
 
-#[cfg(target_os = "linux")]
 mod arena;
-#[cfg(target_os = "linux")]
 mod backend;
 pub mod cache;
-#[cfg(target_os = "linux")]
 pub mod cleanup;
-#[cfg(target_os = "linux")]
 mod drawn;
-#[cfg(target_os = "linux")]
 mod guard;
-#[cfg(target_os = "linux")]
 mod holes;
-#[cfg(target_os = "linux")]
 pub mod image;
-#[cfg(target_os = "linux")]
 mod in_lab;
-#[cfg(target_os = "linux")]
 pub mod launch;
-#[cfg(target_os = "linux")]
 mod machine;
-#[cfg(target_os = "linux")]
 pub mod on_host;
 pub mod plan;
 pub mod smolvm;
-#[cfg(target_os = "linux")]
 mod under_test;
-#[cfg(target_os = "linux")]
 mod work;
 
-#[cfg(target_os = "linux")]
 pub use self::backend::Smolmachines;
-#[cfg(target_os = "linux")]
 pub use self::launch::launch;
-#[cfg(target_os = "linux")]
 pub use self::machine::MachineBottle;
-#[cfg(target_os = "linux")]
 use super::{Cause, LaunchError};
 
 /// The backend's name.
-#[cfg(target_os = "linux")]
 const NAME: &str = "smolmachines";
 
 /// What turns the cause into the error of a step of a launch.
-#[cfg(target_os = "linux")]
 fn failed<E: Into<Cause>>(step: &str) -> impl FnOnce(E) -> LaunchError {
     LaunchError::at(NAME, step)
 }

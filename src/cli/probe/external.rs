@@ -6,7 +6,7 @@ use super::Runner;
 use super::selection::Selection;
 use crate::backend::external::{External, NAME, SandboxCommand};
 use crate::backend::lacking;
-use crate::host::Host;
+use crate::host::{Host, Requirements};
 use crate::probe::definition::Probe;
 use crate::probe::outcome::{ProbeOutcome, RunOutcome};
 use crate::report::progress::Progress;
@@ -32,14 +32,13 @@ pub(super) fn run(
         backend = backend.patience(patience);
     }
     let probes = backend.probes(probes)?;
-    let no_lab = arguments.lab.then(|| lacking(&Host::detect(), "namespace")).flatten();
-    let outcome = match no_lab {
-        Some(why) => RunOutcome::inconclusive(
-            NAME,
-            None,
-            &probes,
-            &format!("no lab can be made here: {why}"),
-        ),
+    let host = Host::detect();
+    let no_lab = || {
+        let why = lacking(&host, "namespace").filter(|_| arguments.lab)?;
+        Some(format!("no lab can be made here: {why}"))
+    };
+    let outcome = match Requirements::for_backend(NAME).reason(&host).or_else(no_lab) {
+        Some(why) => RunOutcome::inconclusive(NAME, None, &probes, &why),
         None => runner.run(&backend, &probes, progress).unwrap_or_else(|| {
             RunOutcome::inconclusive(NAME, None, &probes, "the run was interrupted")
         }),

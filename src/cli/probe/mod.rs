@@ -2,7 +2,6 @@
 
 mod breaches;
 mod explain;
-#[cfg(target_os = "linux")]
 mod external;
 mod interrupt;
 mod many;
@@ -57,21 +56,17 @@ pub(super) struct Arguments {
     /// Probe the sandbox that this command runs programs in. `{toolbox}` in it is replaced by the path of the prober,
     /// `{dir}` by a folder that holds it as `toolbox`; without either it is sent to a shell in there. Split into words
     /// as a shell would; no shell runs it.
-    #[cfg(target_os = "linux")]
     #[arg(long = "in", value_name = "COMMAND", conflicts_with_all = ["backend", "breach", "explain", "keep"])]
     into: Option<backend::external::SandboxCommand>,
     /// What that sandbox must reach: a row of its own. An address that this machine has, or with --lab one of the lab's; `/udp`
     /// behind it for UDP. Can be repeated.
-    #[cfg(target_os = "linux")]
     #[arg(long, value_name = "ADDRESS:PORT", requires = "into")]
     allow: Vec<backend::external::Allowed>,
     /// Run the whole command on a stand-in host with a world around it (internet, metadata, neighbours), so that nearly every
     /// probe can be tried. Needs root or user namespaces; not for engines whose daemon makes the sandbox.
-    #[cfg(target_os = "linux")]
     #[arg(long, requires = "into")]
     lab: bool,
     /// How long the prober may take to answer from inside: 60s, unless this says otherwise.
-    #[cfg(target_os = "linux")]
     #[arg(long, value_name = "TIME", requires = "into", value_parser = humantime::parse_duration)]
     patience: Option<std::time::Duration>,
     /// A folder of probe definitions instead of the built-in ones.
@@ -121,7 +116,6 @@ impl Arguments {
 
     /// What a person reads of `runs`: of a sandbox of another make, in plain language first.
     fn render(&self, runs: &[RunOutcome], style: terminal::Style) -> String {
-        #[cfg(target_os = "linux")]
         if self.into.is_some() {
             let told: String = runs.iter().map(|run| report::summary::render(run, style)).collect();
             let every =
@@ -203,7 +197,6 @@ impl Runner<'_> {
         selection: &Selection,
         progress: &Progress,
     ) -> anyhow::Result<Vec<RunOutcome>> {
-        #[cfg(target_os = "linux")]
         if let Some(command) = &self.arguments.into {
             return external::run(self, command, selection, progress);
         }

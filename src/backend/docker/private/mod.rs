@@ -31,6 +31,9 @@ const COMPLAINT: usize = 4096;
 /// Why there is no private engine.
 #[derive(Debug, Error)]
 pub enum EngineError {
+    /// Its host is made of namespaces.
+    #[error("a private Docker engine takes Linux")]
+    NotLinux,
     /// Nobody but root may make one.
     #[error("a private Docker engine takes root")]
     NotRoot,
@@ -69,6 +72,9 @@ pub fn lacking() -> Option<String> {
 
 /// The program to run, where this process may run it.
 fn installed() -> Result<PathBuf, EngineError> {
+    if !cfg!(target_os = "linux") {
+        return Err(EngineError::NotLinux);
+    }
     if !nix::unistd::geteuid().is_root() {
         return Err(EngineError::NotRoot);
     }

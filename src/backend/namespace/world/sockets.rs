@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener as Listener};
 
 use claude_bottle_protocol::helper::{PlacedUnix, REAL};
@@ -19,6 +18,7 @@ use super::net;
 use crate::lab::{Address, Listening, Sites};
 use crate::probe::attempt::fresh_nonce;
 use crate::probe::definition::Site;
+use crate::sys;
 
 /// What the helper mounts the sockets' file system over. It exists everywhere, and nothing that a bottle is shown is
 /// ever below it.
@@ -116,7 +116,7 @@ fn unique() -> UnixName {
 
 fn open(name: &UnixName) -> io::Result<OwnedFd> {
     let address = match name {
-        UnixName::Abstract(name) => SocketAddr::from_abstract_name(name)?,
+        UnixName::Abstract(name) => sys::abstract_address(name)?,
         UnixName::Path(path) => SocketAddr::from_pathname(path)?,
     };
     Listener::bind_addr(&address).map(OwnedFd::from)

@@ -1,25 +1,18 @@
 //! The listener on the vsock loopback of the machine that the launcher runs on. No net namespace holds vsock back.
 
-use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use claude_bottle_protocol::helper::REAL;
 use claude_bottle_protocol::witness::{Service, Transport, VsockListener};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, getsockname, listen, socket,
-};
 
-use crate::host;
 use crate::lab::{Address, Listening, Sites};
 use crate::probe::definition::Site;
+use crate::{host, sys};
 
 /// Its number: above those of Unix sockets.
 const NUMBER: u32 = 20_000;
 /// The port that stands for whichever the kernel chooses.
 const PLANNED: u32 = 60_000;
-/// `VMADDR_CID_LOCAL` and `VMADDR_PORT_ANY` (`linux/vm_sockets.h`). Whoever is beyond this machine cannot reach the former.
-const LOOPBACK: u32 = 1;
-const ANY_PORT: u32 = u32::MAX;
 
 /// A listener, or why there is none.
 #[derive(Debug, Clone)]
@@ -51,7 +44,7 @@ impl Vsock {
             self.leave("this machine has no vsock loopback");
             return None;
         }
-        match opened() {
+        match sys::listen_on_vsock_loopback() {
             Ok((port, descriptor)) => {
                 self.listener.port = port;
                 Some((self.listener, descriptor))
@@ -83,14 +76,6 @@ impl Vsock {
         };
         sites.add(site, port, transport, listening);
     }
-}
-
-fn opened() -> io::Result<(u32, OwnedFd)> {
-    let socket = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    bind(socket.as_raw_fd(), &VsockAddr::new(LOOPBACK, ANY_PORT))?;
-    listen(&socket, Backlog::MAXCONN)?;
-    let address: VsockAddr = getsockname(socket.as_raw_fd())?;
-    Ok((address.port(), socket))
 }
 
 #[cfg(test)]
