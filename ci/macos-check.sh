@@ -57,8 +57,8 @@ enter='
   mount --bind "$3" "$1/source"
   mount --bind "$4" "$1/target"
   mount -t proc proc "$1/proc"
-  exec chroot "$1" env -i HOME=/root PATH=/usr/local/bin:/usr/bin:/bin RUSTC_BOOTSTRAP=1 \
+  exec chroot "$1" env -i -C /source HOME=/root PATH=/usr/local/bin:/usr/bin:/bin RUSTC_BOOTSTRAP=1 \
     CARGO_HOME=/cargo CARGO_TARGET_DIR=/target "CC_${5//-/_}=no-cc" "AR_${5//-/_}=no-ar" \
-    /usr/bin/cargo -C /source -Zunstable-options check -Zbuild-std --package claude-bottle --all-targets --target "$5"
+    /usr/bin/cargo check -Zbuild-std --package claude-bottle --all-targets --target "$5"
 '
 check unshare --mount --fork bash -euc "$enter" _ "$root" "$cargo_home" "$PWD" "$place/target" "$triple"

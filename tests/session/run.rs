@@ -112,6 +112,20 @@ async fn a_signal_that_kills_a_command_is_told_even_a_real_time_one() {
     }
 }
 
+/// As below `nohup`, or behind a shell's `&`.
+#[tokio::test]
+async fn a_signal_that_the_session_is_to_ignore_is_one_to_the_commands() {
+    let mut ignoring = tokio::process::Command::new("sh");
+    let script = "trap '' INT QUIT HUP TERM CHLD; exec \"$0\" session";
+    ignoring.args(["-c", script]).arg(&*TOOLBOX).env("LC_ALL", "C");
+    let bottle = Open::of(ignoring).await;
+    for (name, number) in [("INT", 2), ("QUIT", 3), ("HUP", 1), ("TERM", 15)] {
+        let output = bottle.sh(&format!("ulimit -c 0; kill -{name} $$; echo alive")).await;
+        assert_eq!(output.end, End::Signal(number), "{name}");
+    }
+    bottle.teardown().await.unwrap();
+}
+
 #[tokio::test]
 async fn signals_go_to_the_whole_process_group() {
     let bottle = Open::new().await;

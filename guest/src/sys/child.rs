@@ -5,10 +5,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, getpid, getppid, setsid};
 
-/// Prepares `command` to run as the head of a process group of its own, with no signal blocked, and to be killed
+/// Prepares `command` to run as the head of a process group of its own, with no signal blocked or ignored, and to be killed
 /// when the calling process dies.
 ///
 /// With `terminal`, it becomes the head of a session instead, whose controlling terminal is its standard input.
@@ -25,6 +25,14 @@ pub(crate) fn prepare(command: &mut Command, terminal: bool) {
 fn settle(parent: Pid, terminal: bool) -> io::Result<()> {
     // std hands the parent's mask on, and the parent has SIGCHLD blocked.
     SigSet::empty().thread_set_mask()?;
+    // What is ignored stays ignored, and whoever started the launcher may have had it so (`nohup`, a shell's `&`): a command would
+    // never hear of the person's Ctrl-C.
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator() {
+        // SAFETY: no handler is installed, so no code of ours runs in signal context. Two signals cannot be changed, which is
+        // an error, and needs no change.
+        let _ = unsafe { sigaction(signal, &default) };
+    }
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         // It died before the line above.
