@@ -26,7 +26,7 @@ check() {
 
 mkdir -p "$place"
 if [[ -d $(rustc --print sysroot)/lib/rustlib/$triple ]]; then
-  check cargo check --package claude-bottle --all-targets --target "$triple"
+  check cargo check --keep-going --package claude-bottle --all-targets --target "$triple"
   exit
 fi
 
@@ -59,6 +59,6 @@ enter='
   mount -t proc proc "$1/proc"
   exec chroot "$1" env -i -C /source HOME=/root PATH=/usr/local/bin:/usr/bin:/bin RUSTC_BOOTSTRAP=1 \
     CARGO_HOME=/cargo CARGO_TARGET_DIR=/target "CC_${5//-/_}=no-cc" "AR_${5//-/_}=no-ar" \
-    /usr/bin/cargo check -Zbuild-std --package claude-bottle --all-targets --target "$5"
+    /usr/bin/cargo check -Zbuild-std --keep-going --package claude-bottle --all-targets --target "$5"
 '
 check unshare --mount --fork bash -euc "$enter" _ "$root" "$cargo_home" "$PWD" "$place/target" "$triple"

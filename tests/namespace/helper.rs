@@ -26,6 +26,12 @@ use crate::trials::{needs_user_namespaces, trials};
 /// How long anything may take before a test gives up: far longer than anything does.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// So that no child of another test holds the socket as well.
+#[cfg(target_os = "linux")]
+const NOT_INHERITED: SockFlag = SockFlag::SOCK_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const NOT_INHERITED: SockFlag = SockFlag::empty();
+
 /// A helper, as the child of this thread, whose end would be its own.
 struct Helper {
     control: OwnedFd,
@@ -37,8 +43,7 @@ impl Helper {
     fn start() -> Self {
         needs_user_namespaces();
         let (control, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .unwrap();
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, NOT_INHERITED).unwrap();
         let patience = nix::sys::time::TimeVal::new(60, 0);
         setsockopt(&control, ReceiveTimeout, &patience).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -58,7 +63,7 @@ impl Helper {
         let rights = [ControlMessage::ScmRights(&raw)];
         let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
         let (control, slices) = (self.control.as_raw_fd(), [IoSlice::new(&bytes)]);
-        sendmsg::<()>(control, &slices, rights, MsgFlags::MSG_NOSIGNAL, None).unwrap();
+        sendmsg::<()>(control, &slices, rights, MsgFlags::empty(), None).unwrap();
     }
 
     fn answer(&self) -> Reply {

@@ -104,14 +104,16 @@ fn datagrams_that_found_no_room_are_noticed() {
 
 fn connections_that_found_no_room_are_noticed() {
     let flood = |address: SocketAddr| {
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let address = SockaddrStorage::from(address);
         let mut tried = Vec::new();
         // More than a listener's queue holds.
         for _ in 0..900 {
-            let one = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
+            let (family, kind) = (AddressFamily::Inet, SockType::Stream);
+            let one = socket(family, kind, SockFlag::empty(), None).expect("a socket");
+            let one = TcpStream::from(one);
+            one.set_nonblocking(true).expect("no waiting");
             let _ = connect(std::os::fd::AsRawFd::as_raw_fd(&one), &address);
-            tried.push(TcpStream::from(one));
+            tried.push(one);
         }
     };
     let flooding = flooding("real-loopback tcp/random", flood);
