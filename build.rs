@@ -1,9 +1,9 @@
 //! Builds the guest programs, the toolbox and the gateway, static ones for Linux, and hands their paths to the library for
 //! embedding.
 //!
-//! The guest has its own target folder, shared by every profile of the host, so that it is built once. On a host
-//! that is not Linux nothing is built here: the library then takes the programs from `CLAUDE_BOTTLE_TOOLBOX=PATH` and
-//! `CLAUDE_BOTTLE_GATEWAY=PATH` when a bottle is launched.
+//! The guest has its own target folder, shared by every profile of the host, so that it is built once. For a host that is
+//! not Linux it is built where this toolchain has a Linux target that needs nothing else to be linked (musl). Elsewhere the
+//! library takes the programs from `CLAUDE_BOTTLE_TOOLBOX=PATH` and `CLAUDE_BOTTLE_GATEWAY=PATH` when a bottle is launched.
 
 use std::env;
 use std::ffi::OsString;
@@ -63,13 +63,23 @@ fn main() -> anyhow::Result<()> {
         embed_definitions::embed(&root.join(kind), &out.join(format!("embedded_{kind}.rs")))?;
     }
 
-    if env::var("CARGO_CFG_TARGET_OS")? != "linux" {
-        return Ok(());
-    }
+    let is_linux = env::var("CARGO_CFG_TARGET_OS")? == "linux";
+    let linux = if is_linux { Some(Linux::here()?) } else { Linux::installed()? };
+    let Some(linux) = linux else { return Ok(()) };
     for watched in ["guest", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
-    let built = build_guest(&root)?;
+    let built = match build_guest(&root, &linux) {
+        Ok(built) => built,
+        Err(error) if is_linux => return Err(error),
+        // Most of this program does without.
+        Err(error) => {
+            for line in format!("{error:#}").lines() {
+                println!("cargo::warning={line}");
+            }
+            return Ok(());
+        }
+    };
     for (_, program) in PROGRAMS {
         let path = built.join(program);
         println!(
@@ -82,9 +92,35 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the guest programs are built for.
+struct Linux {
+    target: String,
+    /// Flags of rustc's. A static program runs in a root file system that holds nothing else.
+    flags: &'static str,
+}
+
+impl Linux {
+    /// This target.
+    fn here() -> anyhow::Result<Self> {
+        Ok(Self { target: env::var("TARGET")?, flags: "-C target-feature=+crt-static" })
+    }
+
+    /// The target that runs on the same processor, if this toolchain has it: with its own C library and linker.
+    fn installed() -> anyhow::Result<Option<Self>> {
+        let target = format!("{}-unknown-linux-musl", env::var("CARGO_CFG_TARGET_ARCH")?);
+        let rustc = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
+        let asked = ["--print", "target-libdir", "--target", &target];
+        let output = Command::new(rustc).args(asked).output()?;
+        let folder = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        let is_there = output.status.success() && Path::new(&folder).is_dir();
+        let flags = "-C target-feature=+crt-static -C linker=rust-lld";
+        Ok(is_there.then_some(Self { target, flags }))
+    }
+}
+
 /// Builds [`PROGRAMS`]; the folder that they are in then.
-fn build_guest(root: &Path) -> anyhow::Result<PathBuf> {
-    let target = env::var("TARGET")?;
+fn build_guest(root: &Path, linux: &Linux) -> anyhow::Result<PathBuf> {
+    let Linux { target, flags } = linux;
     let target_dir = guest_target_dir()?;
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut inner = Command::new(cargo);
@@ -92,7 +128,7 @@ fn build_guest(root: &Path) -> anyhow::Result<PathBuf> {
         .current_dir(root)
         .arg("build")
         .args(PROGRAMS.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]))
-        .args(["--profile", "guest", "--locked", "--target", &target])
+        .args(["--profile", "guest", "--locked", "--target", target])
         .arg("--target-dir")
         .arg(&target_dir);
     for (name, _) in env::vars_os() {
@@ -104,8 +140,7 @@ fn build_guest(root: &Path) -> anyhow::Result<PathBuf> {
             inner.env_remove(name);
         }
     }
-    // A static program runs in a root file system that holds nothing else.
-    inner.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    inner.env("RUSTFLAGS", flags);
     let output = inner.output()?;
     anyhow::ensure!(
         output.status.success(),

@@ -26,10 +26,11 @@ mod embedded {
 /// Why there is no toolbox, or no gateway.
 #[derive(Debug, Error)]
 pub enum ToolboxError {
-    /// This build has none, since it was not made on Linux.
+    /// This build has none, since it was made for another system than Linux, by a toolchain without a target for that.
     #[error(
-        "this build of claude-bottle embeds no guest programs: set {variable} to one built for Linux \
-         (cargo build -p {package} --profile guest --target x86_64-unknown-linux-gnu)"
+        "this build of claude-bottle embeds no guest programs: build it again after `rustup target add {}-unknown-linux-musl`, or set \
+         {variable} to one built for Linux (cargo build -p {package} --profile guest)",
+        std::env::consts::ARCH
     )]
     NotEmbedded {
         /// The variable.

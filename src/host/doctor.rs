@@ -31,6 +31,33 @@ pub fn doctor(host: &Host, colour: bool) -> String {
     text.out
 }
 
+fn lacking(what: &str, lack: &Lack) -> Unmet {
+    Unmet::One { what: format!("{what}: {}", lack.why), fix: lack.fix.clone(), terse: false }
+}
+
+fn no_private_engine(lack: &Lack) -> Vec<Unmet> {
+    vec![lacking("a private engine", lack)]
+}
+
+/// What is lacking to probe containers, where agents lack `to_start`.
+fn to_probe_on_docker(host: &Host, to_start: &[Unmet]) -> Vec<Unmet> {
+    match (&host.engine, &host.private_engine) {
+        _ if host.gitea => to_start.to_vec(),
+        (Err(lack), _) => vec![lacking("a kind of engine", lack)],
+        (Ok(Some(EngineKind::Private)), Err(lack)) => no_private_engine(lack),
+        (Ok(None | Some(EngineKind::Private)), Ok(_)) => Vec::new(),
+        (Ok(None), Err(_)) | (Ok(Some(EngineKind::System)), _) => to_start.to_vec(),
+    }
+}
+
+/// The same of machines, which are probed on the host of a private engine alone.
+fn to_probe_machines(host: &Host, to_start: &[Unmet]) -> Vec<Unmet> {
+    match &host.private_engine {
+        Err(lack) if to_start.is_empty() => no_private_engine(lack),
+        _ => to_start.to_vec(),
+    }
+}
+
 /// The text so far, and its colours.
 struct Text {
     good: Style,
@@ -45,7 +72,8 @@ impl Text {
         for backend in BACKENDS {
             let unmet = Requirements::for_backend(backend).unmet(host);
             match backend {
-                "docker" => self.docker(host, &unmet)?,
+                "docker" => self.either(backend, &unmet, &to_probe_on_docker(host, &unmet))?,
+                "smolmachines" => self.either(backend, &unmet, &to_probe_machines(host, &unmet))?,
                 _ => self.backend(backend, &unmet)?,
             }
         }
@@ -61,27 +89,14 @@ impl Text {
         unmet.iter().try_for_each(|each| self.unmet("needs", each))
     }
 
-    /// Agents are started on the machine's engine, for which there is `to_start`; bottles may be probed on another one.
-    fn docker(&mut self, host: &Host, to_start: &[Unmet]) -> fmt::Result {
-        let lacking = |what: &str, lack: &Lack| Unmet::One {
-            what: format!("{what}: {}", lack.why),
-            fix: lack.fix.clone(),
-            terse: false,
-        };
-        let private = |lack| lacking("a private engine", lack);
-        let to_probe: Vec<_> = match (&host.engine, &host.private_engine) {
-            _ if host.gitea => to_start.to_vec(),
-            (Err(lack), _) => vec![lacking("a kind of engine", lack)],
-            (Ok(Some(EngineKind::Private)), Err(lack)) => vec![private(lack)],
-            (Ok(None | Some(EngineKind::Private)), Ok(_)) => Vec::new(),
-            (Ok(None), Err(_)) | (Ok(Some(EngineKind::System)), _) => to_start.to_vec(),
-        };
+    /// Agents are started on the machine's engine; bottles may be probed on another one.
+    fn either(&mut self, name: &str, to_start: &[Unmet], to_probe: &[Unmet]) -> fmt::Result {
         let (ready, other, unmet) = match (to_probe.is_empty(), to_start.is_empty()) {
             (true, false) => ("ready to probe, on a private engine", "to start agents", to_start),
-            (false, true) => ("ready to start agents", "to probe", &to_probe[..]),
-            _ => return self.backend("docker", to_start),
+            (false, true) => ("ready to start agents", "to probe", to_probe),
+            _ => return self.backend(name, to_start),
         };
-        self.row("docker", ready.style(self.good))?;
+        self.row(name, ready.style(self.good))?;
         unmet.iter().try_for_each(|each| self.unmet(&format!("{other}, needs"), each))
     }
 
@@ -246,8 +261,11 @@ mod tests {
                               fix: run on Linux, or in a virtual machine with it
                             needs user-namespaces: only Linux has them
           docker            ready
-          smolmachines      ready
-          external          ready
+          smolmachines      ready to start agents
+                            to probe, needs a private engine: only Linux has it
+          external          not ready
+                            needs linux (this is darwin)
+                              fix: run on Linux, or in a virtual machine with it
 
         Host
           system            darwin x86_64

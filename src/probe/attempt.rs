@@ -16,6 +16,9 @@ use crate::lab::{Listening, Sites, Target, Unserved};
 /// How long a denial is waited for: longer than the 1.0 s that some rejections and a first IPv6 contact take.
 pub const DENY_WINDOW: Duration = Duration::from_millis(1500);
 
+/// How long what must arrive may take, controls among it: it comes at once, unless the machine is busy with other things.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// How long all ports of an address may take. Refused ones take about a second.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -160,7 +163,7 @@ pub fn sign_of_life(sites: &Sites) -> Option<(Attempt, Listening)> {
     let target = targets.ok()?.into_iter().next()?;
     let by_udp = matches!(sites.sign_of_life, Some((_, Transport::Udp)));
     let action = if by_udp { Action::Udp(target.dial) } else { Action::Tcp(target.dial) };
-    Some((attempt(0, fresh_nonce(), action), target.listeners.into_iter().next()?))
+    Some((answered(0, fresh_nonce(), action), target.listeners.into_iter().next()?))
 }
 
 fn gateway(sites: &Sites) -> Result<Vec<Target>, Unserved> {
@@ -190,9 +193,10 @@ pub fn batch(planned: &[Planned], sign_of_life: Option<&Attempt>, fuse: Fuse) ->
     let (outside, others): (Vec<_>, Vec<_>) =
         planned.iter().partition(|one| matches!(one.means, Means::Outside { .. }));
     for one in outside.into_iter().chain(others) {
+        let made = if one.definition.expect == Expect::Reached { answered } else { attempt };
         match &one.means {
             Means::Prober { nonce, action, .. } | Means::Outside { nonce, action, .. } => {
-                attempts.push(attempt(one.id, nonce.clone(), action.clone()));
+                attempts.push(made(one.id, nonce.clone(), action.clone()));
             }
             Means::Exec | Means::Skipped(_) => {}
         }
@@ -215,7 +219,7 @@ pub fn controls<'a>(
             fuse: Fuse::Namespaces(Vec::new()),
             attempts: Vec::new(),
         });
-        batch.attempts.push(attempt(listening.key, nonce, action));
+        batch.attempts.push(answered(listening.key, nonce, action));
     }
     (batches, nonces)
 }
@@ -227,6 +231,15 @@ pub(crate) fn attempt(id: u32, nonce: Nonce, action: Action) -> Attempt {
         Action::Listen | Action::Unshare | Action::ForeignSockets => HOLD,
         _ => DENY_WINDOW,
     };
+    within(patience, id, nonce, action)
+}
+
+/// An attempt that must arrive.
+fn answered(id: u32, nonce: Nonce, action: Action) -> Attempt {
+    within(ANSWER, id, nonce, action)
+}
+
+fn within(patience: Duration, id: u32, nonce: Nonce, action: Action) -> Attempt {
     let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     Attempt { id, nonce, patience_ms, action }
 }

@@ -48,6 +48,7 @@ fn suite(run: &RunOutcome) -> Suite {
     };
     let class = XmlText::line(&format!("probes.{name}"));
     let mut out = vec![prose::cost(&run.cost)];
+    out.extend(run.made_of.iter().map(|(name, value)| format!("made of {name} {value}")));
     out.extend(run.notes.iter().map(|note| format!("note: {note}")));
     Suite {
         name: XmlText::line(&name),
@@ -183,6 +184,13 @@ mod tests {
         let runs =
             [samples::run(vec![]), samples::run(vec![samples::probe("a", samples::reached())])];
         assert!(!xml(&runs).contains("no-probe-ran"));
+    }
+
+    #[test]
+    fn what_a_bottle_was_made_of_is_told() {
+        let mut run = samples::run(vec![samples::probe("a", samples::reached())]);
+        run.made_of.insert("smolvm".to_owned(), "1.32.2".to_owned());
+        assert!(xml(&[run]).contains("\nmade of smolvm 1.32.2]]></system-out>"));
     }
 
     #[test]

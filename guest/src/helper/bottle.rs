@@ -183,6 +183,8 @@ fn bind(wanted: &Mount, source: &File) -> Result<(), Failure> {
 /// asked for again.
 fn read_only(target: &str) -> nix::Result<()> {
     use nix::sys::statvfs::{FsFlags, statvfs};
+    /// `linux/statfs.h`; not every C library's header has it.
+    const ST_RELATIME: FsFlags = FsFlags::from_bits_retain(0x1000);
     let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     let present = statvfs(target)?.flags();
     for (has, keep) in [
@@ -191,7 +193,7 @@ fn read_only(target: &str) -> nix::Result<()> {
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
         (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
         (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+        (ST_RELATIME, MsFlags::MS_RELATIME),
     ] {
         if present.contains(has) {
             flags |= keep;

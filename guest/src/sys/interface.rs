@@ -29,7 +29,8 @@ pub(crate) fn link(socket: BorrowedFd<'_>, name: &str) -> nix::Result<Option<(Li
         return Err(Errno::ENODEV);
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        // A character has a sign on some processors, and none on others.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     // SAFETY: each call reads the name and writes the union of one `ifreq` (netdevice(7)), the member read after it.
     let (flags, index, hardware) = unsafe {
@@ -43,7 +44,7 @@ pub(crate) fn link(socket: BorrowedFd<'_>, name: &str) -> nix::Result<Option<(Li
     if flags & libc::IFF_UP == 0 || flags & libc::IFF_LOOPBACK != 0 {
         return Ok(None);
     }
-    let bytes: [u8; 6] = std::array::from_fn(|at| hardware.sa_data[at].cast_unsigned());
+    let bytes: [u8; 6] = std::array::from_fn(|at| hardware.sa_data[at].to_ne_bytes()[0]);
     // SAFETY: all-zero bytes are a valid `sockaddr_ll`.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = u16::try_from(libc::AF_PACKET).map_err(|_| Errno::EAFNOSUPPORT)?;
