@@ -43,7 +43,7 @@ pub(super) struct CleanupArguments {
 }
 
 const WHERE: &str = "\
-The engine is the one that DOCKER_HOST names; smolvm is looked at where it is on PATH, and tells of this user's machines alone. Bottles \
+The engine is the one that DOCKER_HOST or the Docker context names; smolvm is looked at where it is on PATH, and tells of this user's machines alone. Bottles \
 of namespaces, and private engines, are gone with their launcher and never need this.
 
 Exit codes: 0 done; 1 something could not be removed; 3 no engine answers, or smolvm does not: what the other one has is \

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use super::facts::{Host, Lack, Smolvm};
-use super::{docker, user_namespaces};
+use super::{context, docker, user_namespaces};
 use crate::backend::smolmachines::plan::LOOPBACK;
 use crate::sys;
 
@@ -120,8 +120,15 @@ impl Detect<'_> {
     }
 
     fn docker(&self) -> Result<docker::Docker, Lack> {
-        let docker_host = (self.env)("DOCKER_HOST").map(|text| text.to_string_lossy().into_owned());
-        docker::find(self.root, docker_host.as_deref())
+        let said = (self.env)("DOCKER_HOST").map(|text| text.to_string_lossy().into_owned());
+        let said =
+            said.filter(|text| !text.is_empty()).map(|text| ("DOCKER_HOST".to_owned(), text));
+        let named = match said {
+            Some(said) => Some(said),
+            None => context::chosen(self)?
+                .map(|(name, host)| (format!("the Docker context {name:?}:"), host)),
+        };
+        docker::find(self.root, named.as_ref().map(|(by, text)| (by.as_str(), text.as_str())))
     }
 
     fn engine(&self) -> Result<Option<docker::EngineKind>, Lack> {

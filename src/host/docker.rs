@@ -213,13 +213,13 @@ impl Serialize for Endpoint {
     }
 }
 
-/// Finds the daemon that `docker_host` names, below the folder `root`.
-pub(super) fn find(root: &Path, docker_host: Option<&str>) -> Result<Docker, Lack> {
-    let endpoint = match docker_host {
-        None | Some("") => Endpoint::default(),
-        Some(text) => text.parse().map_err(|error| {
-            Lack::new(format!("DOCKER_HOST {error}"))
-                .fixed_by("set it to unix:///PATH or tcp://HOST:PORT, or unset it")
+/// Finds the daemon that is named, and by what, below the folder `root`.
+pub(super) fn find(root: &Path, named: Option<(&str, &str)>) -> Result<Docker, Lack> {
+    let endpoint = match named {
+        None => Endpoint::default(),
+        Some((by, text)) => text.parse().map_err(|error| {
+            Lack::new(format!("{by} {error}"))
+                .fixed_by("set DOCKER_HOST to unix:///PATH or tcp://HOST:PORT")
         })?,
     };
     let connected = match &endpoint {
@@ -229,7 +229,7 @@ pub(super) fn find(root: &Path, docker_host: Option<&str>) -> Result<Docker, Lac
         },
         Endpoint::Tcp { host, port } => knock_loopback(host, *port).map_err(|error| {
             Lack::new(format!("{endpoint}: {error}"))
-                .fixed_by("start the Docker daemon there, or unset DOCKER_HOST")
+                .fixed_by("start the Docker daemon there, or set DOCKER_HOST to another one")
         }),
     }?;
     Ok(Docker { endpoint, connected })
@@ -322,6 +322,11 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what is named or not")]
+    fn said(text: &str) -> Option<(&str, &str)> {
+        Some(("DOCKER_HOST", text))
+    }
+
     /// A folder with `/var/run`, and the path of the socket in it.
     fn machine() -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().expect("temporary folder");
@@ -338,9 +343,9 @@ mod tests {
     fn a_socket_that_listens() {
         let (root, socket) = machine();
         let _listener = UnixListener::bind(socket).expect("bind");
-        for docker_host in [None, Some(""), Some("unix:///var/run/docker.sock")] {
+        for named in [None, said("unix:///var/run/docker.sock")] {
             assert_eq!(
-                find(root.path(), docker_host),
+                find(root.path(), named),
                 Ok(Docker { endpoint: Endpoint::default(), connected: true })
             );
         }
@@ -354,7 +359,7 @@ mod tests {
             "/var/run/docker.sock does not exist (install and start Docker, or set DOCKER_HOST)"
         );
         assert_eq!(
-            why(find(root.path(), Some("unix:///elsewhere.sock"))),
+            why(find(root.path(), said("unix:///elsewhere.sock"))),
             "/elsewhere.sock does not exist (install and start Docker, or set DOCKER_HOST)"
         );
         drop(UnixListener::bind(&socket).expect("bind"));
@@ -380,13 +385,13 @@ mod tests {
         let port = listener.local_addr().expect("address").port();
         let (root, _) = machine();
         for host in ["127.0.0.1", "localhost"] {
-            let docker = find(root.path(), Some(&format!("tcp://{host}:{port}"))).expect(host);
+            let docker = find(root.path(), said(&format!("tcp://{host}:{port}"))).expect(host);
             assert!(docker.connected, "{host}");
         }
         // The client's end of a connection holds its port, and nothing listens there.
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connect");
         let port = client.local_addr().expect("address").port();
-        let why = why(find(root.path(), Some(&format!("tcp://127.0.0.1:{port}"))));
+        let why = why(find(root.path(), said(&format!("tcp://127.0.0.1:{port}"))));
         assert!(why.starts_with(&format!("tcp://127.0.0.1:{port}: Connection refused")), "{why}");
     }
 
@@ -395,7 +400,7 @@ mod tests {
         let (root, _) = machine();
         // Set aside for documentation (RFC 5737), and a name that nobody has (RFC 2606).
         for host in ["192.0.2.1", "docker.invalid"] {
-            let docker = find(root.path(), Some(&format!("tcp://{host}:2375"))).expect(host);
+            let docker = find(root.path(), said(&format!("tcp://{host}:2375"))).expect(host);
             assert!(!docker.connected, "{host}");
         }
     }
@@ -404,8 +409,8 @@ mod tests {
     fn a_docker_host_of_another_kind() {
         let (root, _) = machine();
         assert_eq!(
-            why(find(root.path(), Some("ssh://me@there"))),
-            "DOCKER_HOST \"ssh://me@there\" is neither unix:// nor tcp:// (set it to unix:///PATH or tcp://HOST:PORT, or unset it)"
+            why(find(root.path(), said("ssh://me@there"))),
+            "DOCKER_HOST \"ssh://me@there\" is neither unix:// nor tcp:// (set DOCKER_HOST to unix:///PATH or tcp://HOST:PORT)"
         );
     }
 }

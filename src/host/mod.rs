@@ -15,6 +15,7 @@
 //! ```
 
 mod addresses;
+mod context;
 mod detect;
 mod docker;
 mod doctor;

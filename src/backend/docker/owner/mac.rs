@@ -52,8 +52,10 @@ pub(super) fn is_gone(_: u64) -> io::Result<bool> {
 
 /// When a process started, in seconds since 1970, none if there is none. A zombie has ended.
 pub(super) fn started(pid: u32) -> io::Result<Option<u64>> {
+    // Each has an option of its own: a heading, here an empty one, goes as far as its option does.
+    let arguments = ["-o", "state=", "-o", "lstart=", "-p", &pid.to_string()];
     // Its exit code says whether there is one, and so does that it prints nothing.
-    Ok(started_in(&printed("/bin/ps", &["-o", "state=,lstart=", "-p", &pid.to_string()])?.1))
+    Ok(started_in(&printed("/bin/ps", &arguments)?.1))
 }
 
 /// In `Ss   Mon Nov 30 22:00:00 2026`, at UTC.
