@@ -23,6 +23,9 @@ impl Server {
         if !works("command -v ssh ssh-keygen && test -x /usr/sbin/sshd") {
             skip("OpenSSH is not installed, or not its server");
         }
+        if !works("id -un") {
+            skip("this user has no name, without which OpenSSH makes no key");
+        }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let keys = path.join("keys");
