@@ -50,7 +50,7 @@ pub(super) fn chosen(detect: &Detect<'_>) -> Result<Option<(String, String)>, La
         let config: Config = serde_json::from_str(&read(folder.join("config.json"))?).ok()?;
         config.current
     };
-    let name = variable(detect, CONTEXT).or_else(named);
+    let name = detect.variable(CONTEXT).or_else(named);
     let Some(name) = name.filter(|name| !name.is_empty() && name != NONE) else { return Ok(None) };
     let hash = format!("{:x}", Sha256::digest(&name));
     let meta = read(folder.join("contexts/meta").join(hash).join("meta.json"));
@@ -66,13 +66,8 @@ pub(super) fn chosen(detect: &Detect<'_>) -> Result<Option<(String, String)>, La
 }
 
 fn folder(detect: &Detect<'_>) -> Option<PathBuf> {
-    let said = variable(detect, CONFIG).map(PathBuf::from);
-    said.or_else(|| Some(PathBuf::from(variable(detect, "HOME")?).join(".docker")))
-}
-
-fn variable(detect: &Detect<'_>, name: &str) -> Option<String> {
-    let value = (detect.env)(name)?.into_string().ok()?;
-    (!value.is_empty()).then_some(value)
+    let said = detect.variable(CONFIG).map(PathBuf::from);
+    said.or_else(|| Some(PathBuf::from(detect.variable("HOME")?).join(".docker")))
 }
 
 #[cfg(test)]

@@ -108,6 +108,12 @@ impl Detect<'_> {
         Some(text.trim().to_owned())
     }
 
+    /// What a variable says; nothing, if it is not set or empty.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let text = (self.env)(name)?.to_string_lossy().into_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
     fn is_set_to(&self, variable: &str, value: &str) -> bool {
         (self.env)(variable).is_some_and(|set| set == value)
     }
@@ -120,11 +126,8 @@ impl Detect<'_> {
     }
 
     fn docker(&self) -> Result<docker::Docker, Lack> {
-        let said = (self.env)("DOCKER_HOST").map(|text| text.to_string_lossy().into_owned());
-        let said =
-            said.filter(|text| !text.is_empty()).map(|text| ("DOCKER_HOST".to_owned(), text));
-        let named = match said {
-            Some(said) => Some(said),
+        let named = match self.variable("DOCKER_HOST") {
+            Some(text) => Some(("DOCKER_HOST".to_owned(), text)),
             None => context::chosen(self)?
                 .map(|(name, host)| (format!("the Docker context {name:?}:"), host)),
         };
@@ -132,8 +135,7 @@ impl Detect<'_> {
     }
 
     fn engine(&self) -> Result<Option<docker::EngineKind>, Lack> {
-        let wanted = (self.env)(docker::ENGINE).map(|text| text.to_string_lossy().into_owned());
-        docker::wanted(wanted.as_deref())
+        docker::wanted(self.variable(docker::ENGINE).as_deref())
     }
 
     fn private_engine(&self) -> Result<PathBuf, Lack> {

@@ -52,7 +52,7 @@ words! {
 }
 
 impl Site {
-    /// The names of its ports.
+    /// The names of its ports; none where they are numbers.
     pub const fn port_names(self) -> &'static [&'static str] {
         match self {
             Self::Bundle => &["gateway", "egress", "egress-inside", "icmp", "experimental", "arp"],
@@ -74,28 +74,9 @@ impl Site {
         }
     }
 
-    /// Whether a port may also be a number, from 1 to 65535: the site has a witness on whichever is asked for.
+    /// Whether a port is a number, from 1 to 65535: the site has a witness on whichever is asked for.
     pub const fn takes_numbers(self) -> bool {
-        match self {
-            Self::Bundle
-            | Self::HostLoopback
-            | Self::RealLoopback
-            | Self::HostGateway
-            | Self::Segment
-            | Self::Resolver
-            | Self::HostSockets
-            | Self::RealSockets
-            | Self::RealVsock => false,
-            Self::PublishedPort
-            | Self::Neighbour
-            | Self::Internet
-            | Self::InternetV6
-            | Self::PrivateRanges
-            | Self::Nat64
-            | Self::Metadata
-            | Self::ControlPlane
-            | Self::Proxied => true,
-        }
+        self.port_names().is_empty()
     }
 
     /// Whether what is sent to somebody else may arrive there in the end, handed on by whoever got it.
