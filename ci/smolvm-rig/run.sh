@@ -6,8 +6,9 @@
 #
 # WHAT: `probes` and `breaches` are the test suites of these names, the first on a sound bottle, the other on that one and one with each
 # hole, compared with what the plan lets expect; `killed` are launches that are killed after each of their steps, and what `cleanup`
-# finds of them; `started` is a command that is started in a bottle for work; anything else is a breach, told attempt by attempt.
-# `probes` alone unless given.
+# finds of them; `started` is a command that is started in a bottle for work; `system` is `breaches` beside the machine's own engine
+# instead of a private one, and `loopback` the same as an ordinary user whose packets do not get to that engine's containers, as on a
+# Mac with Docker Desktop; anything else is a breach, told attempt by attempt. `probes` alone unless given.
 #
 # The reports come out as target/smolvm-rig/reports/VERSION/*. A launch that fails is tried again, up to three times: emulated
 # machines do not always come up. A verdict is never asked for twice.
@@ -99,6 +100,14 @@ for what in "${wanted[@]}"; do
     breaches) in_rig breaches "$RIG_BREACHES smolmachines::" ;;
     killed) in_rig killed "$RIG_TESTS killed::of_the_real_smolvm_either" ;;
     started) in_rig started "$RIG_TESTS started::on_the_real_smolvm_a_command_is_started" ;;
+    system) in_rig system "env CLAUDE_BOTTLE_DOCKER_ENGINE=system $RIG_BREACHES smolmachines::" ;;
+    loopback)
+      # The engine's proxy, which is root's, still comes to them: so what is published is reached, and nothing else.
+      rig 'useradd --create-home rig && cp -r /root/.cache /home/rig && chown -R rig: /home/rig &&
+        iptables -I OUTPUT ! -o lo -m owner --uid-owner rig -d 10.210.0.0/16 -j DROP' </dev/null
+      in_rig loopback "setpriv --reuid rig --regid rig --groups \$(stat -c %g /var/run/docker.sock) env HOME=/home/rig \
+        CLAUDE_BOTTLE_JUNIT=/home/rig/junit.xml CLAUDE_BOTTLE_SMOLVM_LOOPBACK=1 $RIG_BREACHES smolmachines::"
+      ;;
     *) in_rig "$what" "$target/debug/claude-bottle probe --backend smolmachines -v --breach $what" ;;
   esac
   rig 'cd /root/.cache && tar -cf - claude-bottle 2>/dev/null || tar -cf - -T /dev/null' </dev/null | tar -C "$cache" -xf -

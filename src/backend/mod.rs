@@ -174,6 +174,7 @@ pub fn lacking(host: &Host, name: &str) -> Option<String> {
         return docker::Docker::on(host).lacking();
     }
     let unmet = Requirements::for_backend(name).reason(host);
-    let unmet = unmet.or_else(|| (name == "smolmachines").then(docker::private::lacking).flatten());
+    let machines = || smolmachines::Smolmachines::on(host).lacking();
+    let unmet = unmet.or_else(|| (name == "smolmachines").then(machines).flatten());
     unmet.or_else(|| on(host, name).is_none().then(|| format!("this build has no {name} backend")))
 }

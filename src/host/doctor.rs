@@ -50,11 +50,13 @@ fn to_probe_on_docker(host: &Host, to_start: &[Unmet]) -> Vec<Unmet> {
     }
 }
 
-/// The same of machines, which are probed on the host of a private engine alone.
+/// The same of machines, which take the engine for work all the same.
 fn to_probe_machines(host: &Host, to_start: &[Unmet]) -> Vec<Unmet> {
-    match &host.private_engine {
-        Err(lack) if to_start.is_empty() => no_private_engine(lack),
-        _ => to_start.to_vec(),
+    match (&host.engine, &host.private_engine) {
+        _ if !to_start.is_empty() => to_start.to_vec(),
+        (Err(lack), _) => vec![lacking("a kind of engine", lack)],
+        (Ok(Some(EngineKind::Private)), Err(lack)) => no_private_engine(lack),
+        (Ok(_), _) => Vec::new(),
     }
 }
 
@@ -261,8 +263,7 @@ mod tests {
                               fix: run on Linux, or in a virtual machine with it
                             needs user-namespaces: only Linux has them
           docker            ready
-          smolmachines      ready to start agents
-                            to probe, needs a private engine: only Linux has it
+          smolmachines      ready
           external          not ready
                             needs linux (this is darwin)
                               fix: run on Linux, or in a virtual machine with it
@@ -325,8 +326,13 @@ mod tests {
 
     /// What is said of docker, without the host's facts.
     fn of_docker(host: &Host) -> String {
+        of("docker", host)
+    }
+
+    fn of(backend: &str, host: &Host) -> String {
         let told = doctor(host, false);
-        let lines = told.lines().skip_while(|line| !line.starts_with("  docker"));
+        let row = format!("  {backend}");
+        let lines = told.lines().skip_while(|line| !line.starts_with(&row));
         let own = lines.enumerate().take_while(|(n, line)| *n == 0 || line.starts_with("   "));
         own.map(|(_, line)| line.trim()).collect::<Vec<_>>().join("\n")
     }
@@ -352,6 +358,25 @@ mod tests {
         let mistyped = Host { engine: Err(Lack::new("no kind")), ..daemon };
         insta::assert_snapshot!(of_docker(&mistyped), @r"
         docker            ready to start agents
+        to probe, needs a kind of engine: no kind
+        ");
+    }
+
+    #[test]
+    fn machines_are_ready_for_what_they_can_do() {
+        let mac = Host { private_engine: Err(Lack::new("only Linux has it")), ..Host::bare() }
+            .with(Requirement::Darwin)
+            .with(Requirement::Smolvm)
+            .with(Requirement::Docker);
+        insta::assert_snapshot!(of("smolmachines", &mac), @"smolmachines      ready");
+        let private = Host { engine: Ok(Some(EngineKind::Private)), ..mac.clone() };
+        insta::assert_snapshot!(of("smolmachines", &private), @r"
+        smolmachines      ready to start agents
+        to probe, needs a private engine: only Linux has it
+        ");
+        let mistyped = Host { engine: Err(Lack::new("no kind")), ..mac };
+        insta::assert_snapshot!(of("smolmachines", &mistyped), @r"
+        smolmachines      ready to start agents
         to probe, needs a kind of engine: no kind
         ");
     }

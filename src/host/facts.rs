@@ -84,6 +84,11 @@ pub struct UserNamespaces {
 }
 
 impl Host {
+    /// Why this user cannot run an engine of its own, if so: `needs a private engine: it takes root`.
+    pub fn lacks_private_engine(&self) -> Option<String> {
+        self.private_engine.as_ref().err().map(|lack| format!("needs a private engine: {lack}"))
+    }
+
     /// A Linux machine that has nothing: nobody special's, without docker, smolvm, KVM or user namespaces.
     ///
     /// The start for tests, completed by [`Host::with`] or by setting fields.

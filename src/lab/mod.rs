@@ -1,6 +1,7 @@
 //! The small world around a bottle under test: sites, each with a witness, and the places that controls come from.
 
 mod control;
+pub(crate) mod here;
 mod observation;
 mod site;
 mod wiring;

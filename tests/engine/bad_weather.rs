@@ -15,7 +15,7 @@ use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, NetworkingConfig,
 };
 use claude_bottle::backend::docker::plan::Step;
-use claude_bottle::backend::docker::private::{PrivateEngine, lacking};
+use claude_bottle::backend::docker::private::PrivateEngine;
 use claude_bottle::backend::docker::spec::Mount;
 use claude_bottle::backend::docker::{
     DockerError, Engine, Launched, Spec, cleanup, image::Image, launch,
@@ -23,7 +23,7 @@ use claude_bottle::backend::docker::{
 use claude_bottle::backend::{self, Arena, Backend, LaunchError};
 use claude_bottle::bottle::{Bottle as _, Command, End};
 use claude_bottle::breach::Breach;
-use claude_bottle::host::Endpoint;
+use claude_bottle::host::{Endpoint, Host};
 use claude_bottle::probe::catalogue::Catalogue;
 use claude_bottle::probe::definition::Probe;
 use claude_bottle::probe::outcome::RunOutcome;
@@ -50,7 +50,7 @@ struct Own {
 
 impl Own {
     async fn start() -> Self {
-        if let Some(why) = lacking() {
+        if let Some(why) = Host::detect().lacks_private_engine() {
             skip(why);
         }
         let host = Net { name: "host".into(), forward: true, ..Net::default() };
@@ -351,7 +351,7 @@ impl Watch for Saboteur {
 
 /// A run of all probes on an engine of its own, in the middle of which `does` is done to that.
 async fn sabotaged(does: fn(u32)) -> (RunOutcome, u32) {
-    if let Some(why) = lacking() {
+    if let Some(why) = Host::detect().lacks_private_engine() {
         skip(why);
     }
     let engine = Arc::new(OnceLock::new());
@@ -467,7 +467,7 @@ fn assert_gone(engine: u32, cgroups: Option<&Path>) {
 }
 
 fn of_a_launcher_that_is_killed_no_engine_is_left() {
-    if let Some(why) = lacking() {
+    if let Some(why) = Host::detect().lacks_private_engine() {
         skip(why);
     }
     let mut child = Process::new(std::env::current_exe().unwrap())

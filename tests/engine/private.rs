@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use claude_bottle::backend::docker::Engine;
-use claude_bottle::backend::docker::private::{EngineError, PrivateEngine, lacking};
-use claude_bottle::host::Endpoint;
+use claude_bottle::backend::docker::private::{EngineError, PrivateEngine};
+use claude_bottle::host::{Endpoint, Host};
 use claude_bottle_protocol::helper::{Lab, Net};
 use libtest_mimic::Trial;
 
@@ -17,7 +17,7 @@ fn lab() -> Lab {
 
 /// Ends the test as ignored where there is none.
 fn needs_engine() {
-    if let Some(why) = lacking() {
+    if let Some(why) = Host::detect().lacks_private_engine() {
         skip(why);
     }
 }

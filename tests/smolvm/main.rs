@@ -1,9 +1,10 @@
 //! smolvm: the real program, as far as it goes without starting a machine; and launches, beside a stand-in, or for real where machines
-//! boot: such as are killed, bundles that are published, and commands that are started.
+//! boot: such as are killed, bundles that are published, commands that are started, and machines that are probed.
 
 mod image;
 mod killed;
 mod place;
+mod probed;
 mod program;
 mod published;
 mod site;
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
     }
     trials::run(trials::on_linux([
         killed::trials(),
+        probed::trials(),
         program::trials(),
         published::trials(),
         started::trials(),

@@ -9,7 +9,6 @@ use super::error::{DockerError, call};
 use super::image::Image;
 use super::launch::{Container, Guard, claim, claim_way_out, connect, create, start};
 use super::plan::Plan;
-use super::spec::Serves;
 use super::way_out;
 use crate::teardown::Teardown;
 
@@ -54,25 +53,32 @@ pub async fn launch(
 }
 
 impl Bundle {
-    /// Puts another one in its place, whose gateway is published on the loopback of the engine's host; the port there. `spec` is
-    /// what it was launched by, and has a gateway.
+    /// Puts another one in its place, of which these ports are published on the loopback of the engine's host: the ports there, in
+    /// the same order. `spec` is what it was launched by.
     pub(in crate::backend) async fn publish(
         &mut self,
         engine: &Engine,
         spec: &Spec,
+        ports: &[u16],
         teardown: &mut Teardown,
-    ) -> Result<u16, DockerError> {
-        let nowhere = || DockerError::Published("nowhere".to_owned());
-        let Some(Serves::Gateway(config)) = &spec.bundle.serves else { return Err(nowhere()) };
+    ) -> Result<Vec<u16>, DockerError> {
         self.daemons = None;
         engine.remove_container(&self.container.id).await?;
-        let body = way_out::published(self.plan.bundle.clone(), config);
+        if self.plan.way_out.is_none() {
+            let facts = engine.facts(spec).await?;
+            self.plan.lead_out(spec, &facts)?;
+            let made = Box::pin(claim_way_out(engine, spec, &mut self.plan, facts)).await?;
+            undo_network(engine, &made.unwrap_or_default(), teardown);
+        }
+        let serves = spec.bundle.serves.as_ref();
+        let body = way_out::published(self.plan.bundle.clone(), serves, ports);
         (self.container, self.daemons) = run(engine, &self.plan, body, teardown).await?;
         let id = &self.container.id;
         let found = engine.docker.inspect_container(id, None).await;
         let found = found.map_err(call(format!("look at the container {id}")))?;
-        let ports = found.network_settings.and_then(|settings| settings.ports);
-        way_out::published_at(ports).map_err(DockerError::Published)
+        let told = found.network_settings.and_then(|settings| settings.ports);
+        let at = ports.iter().map(|port| way_out::published_at(told.as_ref(), *port));
+        at.collect::<Result<_, _>>().map_err(DockerError::Published)
     }
 }
 

@@ -184,7 +184,7 @@ pub(super) fn bottle(plan: &Plan, spec: &Spec, second: Second) -> Net {
     net
 }
 
-pub(super) fn bundle(plan: &Plan, spec: &Spec) -> Net {
+pub(in crate::backend) fn bundle(plan: &Plan, spec: &Spec) -> Net {
     let mut net = Net {
         name: BUNDLE.into(),
         ipv6: true,
@@ -274,7 +274,7 @@ fn in_container(plan: &Plan, net: &str, forwards: bool) -> Forwarder {
 }
 
 /// A wire between any two of them.
-pub(super) fn bridge(ends: &[(&str, &str)]) -> Vec<Link> {
+pub(in crate::backend) fn bridge(ends: &[(&str, &str)]) -> Vec<Link> {
     let end = |(net, interface): (&str, &str)| End { net: net.into(), interface: interface.into() };
     let mut links = Vec::new();
     for (index, a) in ends.iter().enumerate() {
@@ -284,11 +284,15 @@ pub(super) fn bridge(ends: &[(&str, &str)]) -> Vec<Link> {
 }
 
 /// Rules of an internal network: nothing is forwarded to or from its bridge.
-pub(super) fn closed(bridge: &str) -> Barrier {
+pub(in crate::backend) fn closed(bridge: &str) -> Barrier {
     Barrier::Through { net: "host".into(), interface: bridge.into() }
 }
 
-pub(super) fn address(interface: &str, address: impl Into<IpAddr>, prefix: u8) -> Address {
+pub(in crate::backend) fn address(
+    interface: &str,
+    address: impl Into<IpAddr>,
+    prefix: u8,
+) -> Address {
     Address { interface: interface.into(), address: address.into(), prefix }
 }
 

@@ -7,7 +7,7 @@ use super::error::{DockerError, call};
 use super::plan::Plan;
 
 /// The engine and its version, the images and their digests.
-pub(super) async fn made_of(
+pub(in crate::backend) async fn made_of(
     engine: &Engine,
     plan: &Plan,
 ) -> Result<BTreeMap<String, String>, DockerError> {

@@ -14,6 +14,7 @@
 //! | `under_test`, `holes` | what a bottle under test is to be like, sound or breached |
 //! | `drawn` | what an engine makes of a plan, for the simulator |
 //! | `arena`, `system` | the lab around it: a whole world on a private engine, little on the machine's own |
+//! | `post` | who does the lab's work at a place on an engine |
 //! | `beside` | the network and the bundle alone, for a bottle that is no container |
 //! | `owner`, `cleanup` | who launched what, and what nobody owns any more |
 
@@ -34,6 +35,7 @@ mod memory;
 pub mod owner;
 mod pinning;
 pub mod plan;
+pub(in crate::backend) mod post;
 pub mod private;
 pub mod spec;
 mod system;
@@ -51,7 +53,7 @@ pub use self::bottle::DockerBottle;
 pub use self::engine::Engine;
 pub use self::error::DockerError;
 pub use self::launch::{Launched, launch};
-use self::made_of::made_of;
+pub(in crate::backend) use self::made_of::made_of;
 use self::plan::Step;
 pub use self::spec::Spec;
 use self::system::SystemArena;
@@ -86,9 +88,9 @@ impl Docker {
 
     /// On which engine bottles under test are made: where nobody has said so, on a private one if that can be had.
     pub fn kind(&self) -> Result<EngineKind, Lack> {
-        let default = || match private::lacking() {
-            None => EngineKind::Private,
-            Some(_) => EngineKind::System,
+        let default = || match &self.host.private_engine {
+            Ok(_) => EngineKind::Private,
+            Err(_) => EngineKind::System,
         };
         Ok(self.host.engine.clone()?.unwrap_or_else(default))
     }
@@ -99,11 +101,12 @@ impl Docker {
         let gitea = Requirements::from_iter([Requirement::NotGitea]).reason(&self.host);
         let engine = || match (self.kind(), &self.host.engine) {
             (Err(_), _) => None,
-            (Ok(EngineKind::Private), _) => private::lacking(),
+            (Ok(EngineKind::Private), _) => self.host.lacks_private_engine(),
             (Ok(EngineKind::System), Ok(Some(_))) => self.no_system(),
             (Ok(EngineKind::System), _) => {
                 let why = self.no_system()?;
-                Some(format!("{why}; {}", private::lacking().unwrap_or_default()))
+                let private = self.host.lacks_private_engine();
+                Some(private.map_or(why.clone(), |private| format!("{why}; {private}")))
             }
         };
         gitea.or_else(engine)

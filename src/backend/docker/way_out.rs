@@ -111,37 +111,45 @@ pub(super) fn env(spec: &Spec, bundle: Ipv4Addr) -> BTreeMap<String, String> {
     config.into_iter().chain([(TABLE.to_owned(), table)]).collect()
 }
 
-/// The same bundle with its gateway at a port of the loopback of the engine's host, which the engine chooses: for a bottle that
+/// The same bundle with these ports of it at ones of the loopback of the engine's host, which the engine chooses: for a bottle that
 /// cannot come to the bundle's address.
 ///
-/// It then listens at all of the bundle's addresses. What is published leads to the network that leads out, an internal one is
-/// not published from; the bundle is alone on both.
-pub(super) fn published(mut bundle: ContainerCreateBody, config: &Config) -> ContainerCreateBody {
-    let anywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
-    let config = json(&Config { listen: Some(anywhere), ..config.clone() });
-    for variable in bundle.env.iter_mut().flatten() {
-        if variable.starts_with(&format!("{CONFIG}=")) {
-            *variable = format!("{CONFIG}={config}");
+/// Its gateway, if one serves, then listens at all of the bundle's addresses. What is published leads to the network that leads out,
+/// an internal one is not published from; the bundle is alone on both.
+pub(super) fn published(
+    mut bundle: ContainerCreateBody,
+    serves: Option<&Serves>,
+    ports: &[u16],
+) -> ContainerCreateBody {
+    if let Some(Serves::Gateway(config)) = serves {
+        let anywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
+        let config = json(&Config { listen: Some(anywhere), ..config.clone() });
+        for variable in bundle.env.iter_mut().flatten() {
+            if variable.starts_with(&format!("{CONFIG}=")) {
+                *variable = format!("{CONFIG}={config}");
+            }
         }
     }
     let at = PortBinding {
         host_ip: Some(Ipv4Addr::LOCALHOST.to_string()),
         host_port: Some(String::new()),
     };
-    bundle.exposed_ports = Some(vec![inner_port()]);
+    bundle.exposed_ports = Some(ports.iter().copied().map(inner_port).collect());
     let host = bundle.host_config.get_or_insert_default();
-    host.port_bindings = Some(HashMap::from([(inner_port(), Some(vec![at]))]));
+    let bound = ports.iter().map(|port| (inner_port(*port), Some(vec![at.clone()])));
+    host.port_bindings = Some(bound.collect());
     bundle
 }
 
-/// Where the engine says that it has published the gateway: a port of 127.0.0.1; or else all that it says.
-pub(super) fn published_at(ports: Option<PortMap>) -> Result<u16, String> {
-    let bindings = ports.unwrap_or_default().remove(&inner_port()).flatten().unwrap_or_default();
+/// Where the engine says that it has published `port`: a port of 127.0.0.1; or else all that it says.
+pub(super) fn published_at(ports: Option<&PortMap>, port: u16) -> Result<u16, String> {
+    let bindings = ports.and_then(|all| all.get(&inner_port(port))?.as_deref());
     let told: Vec<_> = bindings
+        .unwrap_or_default()
         .iter()
         .map(|at| {
-            let part = |part: &Option<String>| part.clone().unwrap_or_default();
-            format!("{}:{}", part(&at.host_ip), part(&at.host_port))
+            let text = |part: &Option<String>| part.clone().unwrap_or_default();
+            format!("{}:{}", text(&at.host_ip), text(&at.host_port))
         })
         .collect();
     match told.as_slice() {
@@ -156,8 +164,8 @@ pub(super) fn published_at(ports: Option<PortMap>) -> Result<u16, String> {
     }
 }
 
-fn inner_port() -> String {
-    format!("{PORT}/tcp")
+fn inner_port(port: u16) -> String {
+    format!("{port}/tcp")
 }
 
 fn json(config: &Config) -> String {
@@ -194,7 +202,8 @@ mod tests {
 
     #[test]
     fn it_is_published_on_loopback_or_not_at_all() {
-        assert_eq!(published_at(Some(bound(&[("127.0.0.1", "49153")]))), Ok(49_153));
+        let published_at = |ports: Option<&PortMap>| super::published_at(ports, PORT);
+        assert_eq!(published_at(Some(&bound(&[("127.0.0.1", "49153")]))), Ok(49_153));
         assert_eq!(published_at(None), Err("nowhere".to_owned()));
         for (ports, told) in [
             (HashMap::new(), "nowhere"),
@@ -205,7 +214,7 @@ mod tests {
             (bound(&[("", "49153")]), ":49153"),
             (bound(&[("127.0.0.1", "49153"), ("::", "49153")]), "127.0.0.1:49153, :::49153"),
         ] {
-            assert_eq!(published_at(Some(ports)), Err(told.to_owned()));
+            assert_eq!(published_at(Some(&ports)), Err(told.to_owned()));
         }
     }
 
@@ -215,11 +224,11 @@ mod tests {
         let limits = Limits::default();
         let config = Config { allow, listen: None, resolver: None, limits };
         let mut spec = Spec::new("b");
-        spec.bundle.serves = Some(Serves::Gateway(config.clone()));
+        spec.bundle.serves = Some(Serves::Gateway(config));
         let env = env(&spec, Ipv4Addr::new(10, 210, 0, 2));
         let env = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let own = ContainerCreateBody { env: Some(env), ..ContainerCreateBody::default() };
-        let all = published(own.clone(), &config);
+        let all = published(own.clone(), spec.bundle.serves.as_ref(), &[PORT]);
         let changed = own.env.iter().flatten().zip(all.env.iter().flatten());
         let changed: Vec<_> = changed.filter(|(own, all)| own != all).collect();
         assert_eq!(changed.len(), 1);

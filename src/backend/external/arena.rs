@@ -15,7 +15,9 @@ use super::sandbox::Sandbox;
 use super::witness::{self, Posted};
 use super::{Arena, LaunchError, failed};
 use crate::bottle::Bottle;
-use crate::lab::{Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness};
+use crate::lab::{
+    Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness, here,
+};
 use crate::teardown::TeardownError;
 use crate::toolbox;
 
@@ -123,7 +125,7 @@ impl Fixture for Here {
     }
 
     fn gone(&self) -> BTreeSet<IpAddr> {
-        witness::gone(&self.posted.sites)
+        here::gone(&self.posted.sites)
     }
 
     fn wiring(&self) -> Wiring {

@@ -15,10 +15,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::allowed::{AllowError, Allowed};
-use crate::host::interface_addresses;
 use crate::lab::{
     Address, Answers, Listening, Place, Role, Sites, StreamLines, Wiring, Witness, batch_line,
-    converse,
+    converse, here,
 };
 use crate::probe::attempt::fresh_nonce;
 use crate::probe::definition::Site;
@@ -79,28 +78,10 @@ fn toolbox_role(toolbox: &Path, role: &str) -> io::Result<Child> {
     command.process_group(0).kill_on_drop(true).spawn()
 }
 
-/// Loopback first; then every address that an interface has, without those that mean something on one link alone.
+/// Loopback first, then every other address that is this machine's.
 fn addresses() -> Vec<IpAddr> {
     let loopback = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::from);
-    let mut all = loopback.to_vec();
-    for ip in interface_addresses() {
-        let stays = match ip {
-            IpAddr::V4(v4) => !v4.is_link_local(),
-            IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-        };
-        if stays && !all.contains(&ip) {
-            all.push(ip);
-        }
-    }
-    all
-}
-
-/// The addresses of `sites` that this machine has no more.
-pub(super) fn gone(sites: &Sites) -> BTreeSet<IpAddr> {
-    let has: BTreeSet<_> = interface_addresses().collect();
-    let had = sites.all().filter_map(|(.., one)| Some(one.address.inet()?.ip()));
-    // All of 127.0.0.0/8 is there with one address of it.
-    had.filter(|ip| !ip.is_loopback() && !has.contains(ip)).collect()
+    loopback.into_iter().chain(here::own_addresses()).collect()
 }
 
 fn wanted(folder: &Path, allowed: &[Allowed]) -> Wanted {
@@ -233,20 +214,5 @@ impl Standing {
             control: PLACE.into(),
             control_dials: at,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv6Addr;
-
-    use super::*;
-
-    #[test]
-    fn this_machines_addresses_begin_with_loopback_and_have_no_link_local_one() {
-        let all = addresses();
-        assert_eq!(all[0], Ipv4Addr::LOCALHOST);
-        assert!(!all.contains(&Ipv6Addr::UNSPECIFIED.into()));
-        assert!(all.iter().all(|ip| !ip.to_string().starts_with("fe80")));
     }
 }

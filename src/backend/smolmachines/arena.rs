@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
 use tokio::net::UnixStream;
 
-use super::backend::SMOLVM;
+use super::backend::made_of;
 use super::cache::Cache;
 use super::in_lab::{InLab, LabGround};
 use super::launch::{Ground as _, Launched, launch};
 use super::machine::MachineBottle;
-use super::smolvm::version::{UNENFORCED, Version};
-use super::under_test::UnderTest;
+use super::smolvm::version::Version;
+use super::under_test::{UnderTest, name, slowness, unenforced};
 use super::{NAME, drawn, failed};
 use crate::backend::docker::Engine;
 use crate::backend::docker::private::PrivateEngine;
@@ -38,8 +38,6 @@ use crate::teardown::TeardownError;
 
 /// How long a prober with nothing to do may take, in a machine that is emulated.
 const IDLE: Duration = Duration::from_secs(60);
-/// The variable that says how many times as long everything may take in a machine, where its processor is emulated.
-const SLOWNESS: &str = "CLAUDE_BOTTLE_SMOLVM_SLOWNESS";
 
 pub(super) struct MachineArena {
     bottle: MachineBottle,
@@ -47,6 +45,7 @@ pub(super) struct MachineArena {
     engine: Arc<PrivateEngine>,
     under_test: UnderTest,
     smolvm: Version,
+    made_of: MadeOf,
     _resolver: UnixStream,
 }
 
@@ -98,17 +97,16 @@ impl MachineArena {
         let ground = LabGround::new(lab, program, client).await;
         let ground = ground.map_err(failed("smolvm does not run in the lab"))?;
 
-        let unenforced = std::env::var_os(UNENFORCED).is_some_and(|value| value == "1");
         let launched =
-            Box::pin(launch(&ground, cache, &under_test.spec, unenforced, &|_| {})).await;
+            Box::pin(launch(&ground, cache, &under_test.spec, unenforced(), &|_| {})).await;
         let launched = launched.map_err(failed("the bottle does not start"))?;
         let smolvm = ground.tools().smolvm.version();
         let lab = Self::around(engine, world, &ground, &under_test, &launched).await?;
         // The monitor itself tries whether its host has IPv6, on the internet.
         lab.witness.forget_connections().await;
-        let bottle = launched.bottle;
+        let (made_of, bottle) = (made_of(&launched.plan, smolvm), launched.bottle);
         let engine = Arc::clone(engine);
-        Ok(Self { bottle, lab, engine, under_test, smolvm, _resolver: resolver })
+        Ok(Self { bottle, lab, engine, under_test, smolvm, made_of, _resolver: resolver })
     }
 
     /// The witness in the bundle, where everything is, and what the prober may dial.
@@ -128,7 +126,7 @@ impl MachineArena {
         })?;
         let spec = &under_test.spec;
         let world = world.with(&under_test.place(&launched.bundle.plan));
-        let bundle = u32::try_from(launched.bundle.pid).unwrap_or_default();
+        let bundle = u32::try_from(launched.bundle.container.pid).unwrap_or_default();
         let daemon = engine.pid_of_daemon().map_err(failed("the engine is not found"))?;
         // The monitor opens the machine's connections: where it is, is where the bottle's packets come from.
         let processes = Processes { bottle: monitor, bundle, other_bottle: None, engine: daemon };
@@ -154,19 +152,6 @@ impl MachineArena {
             slowness: slowness()?,
         })
     }
-}
-
-fn name() -> String {
-    format!("bottle-{:08x}", rand::random::<u32>())
-}
-
-/// How many times as long everything may take, as [`SLOWNESS`] says.
-fn slowness() -> Result<u32, LaunchError> {
-    let Some(said) = std::env::var_os(SLOWNESS) else { return Ok(1) };
-    let number = said.to_str().and_then(|said| said.parse().ok()).filter(|n| (1..=100).contains(n));
-    number.ok_or_else(|| {
-        failed("it is not known how long to wait")(format!("{SLOWNESS} is 1 to 100"))
-    })
 }
 
 /// In which net namespace commands in the machine are, as a prober with nothing to do tells.
@@ -203,7 +188,7 @@ impl Arena for MachineArena {
     }
 
     fn made_of(&self) -> MadeOf {
-        MadeOf::from([(SMOLVM.to_owned(), self.smolvm.to_string())])
+        self.made_of.clone()
     }
 
     fn expected(&self, probes: &[Probe]) -> Option<Table> {

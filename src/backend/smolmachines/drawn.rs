@@ -1,7 +1,7 @@
 //! What smolvm makes of a plan, for the simulator: a machine's own net, and the monitor that opens its connections from the host's.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use claude_bottle_protocol::helper::{Address, Bottle, Net, Route};
 use ipnet::IpNet;
@@ -19,10 +19,10 @@ use crate::expected::{Made, Monitor, Topology};
 use crate::lab::Wiring;
 
 /// The machine's net, and its interface.
-const BOTTLE: &str = "bottle";
+pub(super) const BOTTLE: &str = "bottle";
 const WIRE: &str = "eth0";
 /// The machine's address on the network that its monitor makes.
-const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 96, 0, 2));
+pub(super) const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 96, 0, 2));
 /// In whose place the monitor answers over TCP, beside its own address.
 const RESOLVERS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
@@ -56,17 +56,22 @@ fn bundle(spec: &Spec) -> BundlePlan {
 
 fn draw(spec: &Spec, bundle: &BundlePlan, release: Version) -> Drawn {
     let mut drawn = beside(bundle, &BundleSpec::new(BOTTLE), walls(spec));
-    let has_network = matches!(spec.network, Network::Allowed | Network::Open(Open::Own));
-    drawn.nets.push(machine(has_network));
-    if spec.network != Network::Missing {
-        drawn.monitors.push(monitor(spec, bundle.bundle_address, has_network, release));
-    }
+    drawn.nets.push(machine(spec));
+    let way = Way::Direct(bundle.bundle_address);
+    let resolver = Elsewhere::resolver().listens_on;
+    drawn.monitors.extend(monitor(spec, way, release, (Elsewhere::host(), resolver)));
     drawn
 }
 
-fn machine(has_network: bool) -> Net {
+/// Whether the monitor makes a network for the machine.
+fn has_network(spec: &Spec) -> bool {
+    matches!(spec.network, Network::Allowed | Network::Open(Open::Own))
+}
+
+/// The machine's own net.
+pub(super) fn machine(spec: &Spec) -> Net {
     let mut net = Net { name: BOTTLE.into(), ipv6: true, ..Net::default() };
-    if has_network {
+    if has_network(spec) {
         net.addresses.push(Address { interface: WIRE.into(), address: MACHINE, prefix: 30 });
         net.routes.push(Route {
             destination: Ipv4Addr::UNSPECIFIED.into(),
@@ -78,8 +83,19 @@ fn machine(has_network: bool) -> Net {
     net
 }
 
-fn monitor(spec: &Spec, bundle: Ipv4Addr, has_network: bool, release: Version) -> Monitor {
-    let plan = Plan::new(spec, Way::Direct(bundle), release, true);
+/// The monitor of a machine that comes to its bundle by `way`; none of one without a network. It is in the net `host` of its host's,
+/// where `resolver` is asked.
+pub(super) fn monitor(
+    spec: &Spec,
+    way: Way,
+    release: Version,
+    (host, resolver): (&str, SocketAddr),
+) -> Option<Monitor> {
+    if spec.network == Network::Missing {
+        return None;
+    }
+    let has_network = has_network(spec);
+    let plan = Plan::new(spec, way, release, true);
     let allow = plan.expect("what is probed is no refused plan").allow;
     let nets = |nets: &[&str]| -> Vec<IpNet> {
         nets.iter().map(|net| net.parse().expect("a network")).collect()
@@ -89,23 +105,23 @@ fn monitor(spec: &Spec, bundle: Ipv4Addr, has_network: bool, release: Version) -
         (false, true) => &[LINK_LOCAL, "127.0.0.0/8", "::1/128"],
         (true, _) | (false, false) => &[LINK_LOCAL],
     };
-    Monitor {
+    Some(Monitor {
         machine: BOTTLE.into(),
-        net: Elsewhere::host().into(),
+        net: host.into(),
         allow: if is_open { nets(ANYWHERE) } else { allow },
         deny: nets(denied),
         // Observed, in every release: TCP is passed on after 3 s, and a connected datagram socket finds nobody.
         wire: (!has_network).then(|| "203.0.113.0/24".parse().expect("a network")),
         network: has_network.then(|| Made {
             gateway: GATEWAY.into(),
-            resolver: Elsewhere::resolver().listens_on,
+            resolver,
             resolvers: [GATEWAY.into()].into_iter().chain(RESOLVERS).collect(),
         }),
-    }
+    })
 }
 
 /// Commands are root in their own kernel, and the engine has no part in it.
-fn walls(spec: &Spec) -> Bottle {
+pub(super) fn walls(spec: &Spec) -> Bottle {
     Bottle {
         net: BOTTLE.into(),
         hostname: spec.name.clone(),
@@ -202,7 +218,8 @@ mod tests {
                 flipped.iter().filter(|one| is_new(one)).map(|(probe, ..)| probe.clone()).collect();
             flipped.dedup();
             let mut declared = flip::declared(&probes, *breach, "smolmachines");
-            declared.extend(holes::flips_also(*breach, release).iter().map(ToString::to_string));
+            declared
+                .extend(holes::flips_also(*breach, release, false).iter().map(ToString::to_string));
             declared.sort();
             assert_eq!(flipped, declared, "{breach:?} on {release}");
         }

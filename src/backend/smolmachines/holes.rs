@@ -26,12 +26,16 @@ const OWN: &[Breach] = &[
     Breach::PublishedPort,
 ];
 
-/// The probes that a breach flips on this release and not on others.
-pub(super) fn flips_also(breach: Breach, release: Version) -> &'static [&'static str] {
-    match breach {
-        Breach::PlainNet if !release.closes_loopback() => &["loopback-reach"],
-        _ => &[],
-    }
+/// The probes that a breach flips on this release and not on others; or, where the host's loopback is `open` to every machine, because
+/// of that.
+pub(super) fn flips_also(breach: Breach, release: Version, open: bool) -> &'static [&'static str] {
+    let flips = match breach {
+        Breach::PlainNet => !release.closes_loopback(),
+        // Without a network nothing is open, and these say it themselves.
+        Breach::NoBundleRoute | Breach::GatewayAllowed | Breach::UnrestrictedNet => false,
+        _ => open,
+    };
+    if flips { &["loopback-reach"] } else { &[] }
 }
 
 /// Makes the one hole; that of a gateway is made with it, in the lab.

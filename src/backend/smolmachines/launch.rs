@@ -1,5 +1,6 @@
 //! Carries a plan out, step by step; each is pushed on the stack of undo steps the moment the thing exists.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::smolvm::run::Started;
 use super::smolvm::version::Version;
 use super::smolvm::{Smolvm, SmolvmError};
 use crate::backend::docker::beside::{self, Bundle};
+use crate::backend::docker::launch::Container;
 use crate::backend::docker::owner::Owner;
 use crate::backend::docker::plan::{IN_IMAGE, label};
 use crate::backend::docker::spec::Serves;
@@ -169,8 +171,10 @@ pub struct Launched {
 pub struct Bundled {
     /// The plan of its container and network.
     pub plan: crate::backend::docker::plan::Plan,
-    /// The process that is first in it, as its engine's host counts.
-    pub pid: i64,
+    /// The container.
+    pub container: Container,
+    /// Its ports that are published, by their own numbers: those on the loopback of its engine's host.
+    pub published: BTreeMap<u16, u16>,
 }
 
 /// Launches a bottle. `unenforced`: whether a smolvm that drops allow-lists will do.
@@ -226,15 +230,18 @@ async fn run(
     let networked = || done(Step::Network);
     let launching = beside::launch(engine, &beside, teardown, &networked);
     let mut bundle = Box::pin(launching).await?;
+    let (ports, mut published) = (spec.ports(), Vec::new());
     let plan = match Box::pin(way(ground, spec, &bundle)).await {
         Some(way) => planned(way)?,
-        None if spec.loopback && spec.gateway.is_some() => {
+        None if spec.loopback && !ports.is_empty() => {
             planned(Way::Loopback(0))?;
-            let port = Box::pin(bundle.publish(engine, &beside, teardown)).await?;
-            if !ground.listens(port).await {
-                return Err(LaunchFailed::NotPublished(port));
+            published = Box::pin(bundle.publish(engine, &beside, &ports, teardown)).await?;
+            for port in &published {
+                if !ground.listens(*port).await {
+                    return Err(LaunchFailed::NotPublished(*port));
+                }
             }
-            planned(Way::Loopback(port))?
+            planned(Way::Loopback(published[0]))?
         }
         None => return Err(LaunchFailed::NotReached(bundle.plan.bundle_address)),
     };
@@ -296,11 +303,13 @@ async fn run(
     let monitor = smolvm.machine(&plan.name).await?.and_then(|machine| machine.pid);
     done(Step::Greeted);
     let undo = Undo { teardown: std::mem::take(teardown), machine: guard, bundle: bundle_guard };
+    let started = container.clone();
     let daemons = daemons.map(|daemons| (daemons, engine.clone(), container.id));
     let (toolbox, note) = (toolbox.to_owned(), plan.note());
     let bottle = MachineBottle::new(plan.name.clone(), toolbox, session, exec, undo);
     let bottle = bottle.with(daemons, note);
-    let bundle = Bundled { plan: bundle_plan, pid: container.pid };
+    let published = ports.into_iter().zip(published).collect();
+    let bundle = Bundled { plan: bundle_plan, container: started, published };
     Ok(Launched { plan, bundle, monitor, bottle })
 }
 

@@ -14,6 +14,7 @@
 //! | `cleanup` | the machines that there are |
 //! | `under_test`, `holes`, `arena`, `in_lab` | a machine under test, in a lab around a private engine |
 //! | `drawn` | the same for the simulator and for reports |
+//! | `system` | a machine under test beside this machine's own smolvm and engine |
 
 mod arena;
 mod backend;
@@ -29,6 +30,7 @@ mod machine;
 pub mod on_host;
 pub mod plan;
 pub mod smolvm;
+mod system;
 mod under_test;
 mod work;
 

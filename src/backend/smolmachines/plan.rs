@@ -33,6 +33,8 @@ pub struct Spec {
     pub network: Network,
     /// What its bundle's gateway lets through; none: the bundle has no way out.
     pub gateway: Option<Config>,
+    /// The ports of its bundle at which a lab's witness stands in for daemons, that of the gateway first; none where daemons run.
+    pub stand_ins: Vec<u16>,
     /// Whether the host's loopback may be opened to the machine, where this host does not reach the bundle's own address.
     pub loopback: bool,
     /// From where the bundle's subnet is taken; none: from where an engine's bottles take theirs.
@@ -54,6 +56,14 @@ pub struct Holes {
     pub gateway_weakness: Option<Weakness>,
     /// Whether the egress daemon is bound to every address of the bundle. For the lab, whose witness stands in for it.
     pub egress_on_all_interfaces: bool,
+}
+
+impl Spec {
+    /// The ports of its bundle that it must reach, that of the gateway first.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let served = self.gateway.as_ref().map(|_| gateway::PORT);
+        served.into_iter().chain(self.stand_ins.iter().copied()).collect()
+    }
 }
 
 /// What a machine is given for a network.
@@ -172,7 +182,9 @@ impl Plan {
         let mut allow = Vec::new();
         if spec.network == Network::Allowed {
             allow.push(IpNet::V4(Ipv4Net::from(way.address())));
-            allow.extend(spec.holes.also_allowed.iter().copied().map(IpNet::V4));
+            let also = spec.holes.also_allowed.iter().copied().map(IpNet::V4);
+            // It may be the way already.
+            allow.extend(also.filter(|net| *net != IpNet::V4(Ipv4Net::from(way.address()))));
         }
         // Whoever wants that names the address itself, and nothing wider that happens to cover it.
         let named = IpNet::V4(Ipv4Net::from(GATEWAY));
@@ -193,6 +205,11 @@ impl Plan {
             env: spec.env.iter().cloned().chain(proxy.into_iter().flatten()).collect(),
             volumes: spec.volumes.clone(),
         })
+    }
+
+    /// Whether every port of the host's loopback is open to the machine.
+    pub fn opens_loopback(&self) -> bool {
+        self.allow.contains(&IpNet::V4(Ipv4Net::from(GATEWAY)))
     }
 
     /// What a person should know of it before anything runs there: a way that was chosen and opens more than it should.

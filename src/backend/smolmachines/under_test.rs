@@ -2,9 +2,11 @@
 
 use ipnet::Ipv4Net;
 
-use super::holes;
 use super::plan::{GATEWAY, Spec};
 use super::smolvm::arguments::Size;
+use super::smolvm::version::UNENFORCED;
+use super::{failed, holes};
+use crate::backend::LaunchError;
 use crate::backend::docker::plan::Plan as BundlePlan;
 use crate::backend::docker::under_test::DEFAULT_BRIDGE;
 use crate::backend::namespace::world::elsewhere::Place;
@@ -15,7 +17,29 @@ use crate::breach::Breach;
 const POOL: &str = "10.210.0.0/28";
 const POOL_OUT: &str = "10.210.0.32/28";
 /// A machine that does nothing but try: one processor, and memory in MiB.
-const SIZE: Size = Size { processors: Some(1), memory: Some(1024) };
+pub(super) const SIZE: Size = Size { processors: Some(1), memory: Some(1024) };
+
+/// The variable that says how many times as long everything may take in a machine, where its processor is emulated.
+const SLOWNESS: &str = "CLAUDE_BOTTLE_SMOLVM_SLOWNESS";
+
+/// The name of one.
+pub(super) fn name() -> String {
+    format!("bottle-{:08x}", rand::random::<u32>())
+}
+
+/// Whether a smolvm that drops allow-lists will do.
+pub(super) fn unenforced() -> bool {
+    std::env::var_os(UNENFORCED).is_some_and(|value| value == "1")
+}
+
+/// How many times as long everything may take, as [`SLOWNESS`] says.
+pub(super) fn slowness() -> Result<u32, LaunchError> {
+    let Some(said) = std::env::var_os(SLOWNESS) else { return Ok(1) };
+    let number = said.to_str().and_then(|said| said.parse().ok()).filter(|n| (1..=100).contains(n));
+    number.ok_or_else(|| {
+        failed("it is not known how long to wait")(format!("{SLOWNESS} is 1 to 100"))
+    })
+}
 
 /// A machine under test.
 pub(super) struct UnderTest {

@@ -6,7 +6,7 @@ use super::machine::MachineBottle;
 use super::on_host::OnHost;
 use super::plan::{GATEWAY, LOOPBACK, Network, Spec};
 use super::smolvm::arguments::{Size, Volume};
-use super::smolvm::version::UNENFORCED;
+use super::under_test::unenforced;
 use super::{NAME, failed};
 use crate::backend::docker::{self, Engine, work};
 use crate::backend::{Cause, LaunchError};
@@ -169,8 +169,7 @@ pub(super) async fn start(host: &Host, plan: &Plan) -> Result<Box<dyn Bottle>, L
     let engine = engine.map_err(failed("this machine's engine is not reached"))?;
     let ground = OnHost::new(program, engine).await;
     let ground = ground.map_err(failed("smolvm does not run"))?;
-    let unenforced = std::env::var_os(UNENFORCED).is_some_and(|value| value == "1");
-    Ok(Box::new(on(&ground, &cache, plan, (host.smolvm_loopback, unenforced)).await?))
+    Ok(Box::new(on(&ground, &cache, plan, (host.smolvm_loopback, unenforced())).await?))
 }
 
 /// Launches a bottle for work where smolvm and the engine are. What somebody has said may be: that the host's loopback is opened,

@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     /// The backend that makes the bottle. Can be repeated.
     #[arg(long, value_name = "NAME", default_value = "namespace", value_parser = backend_names())]
     backend: Vec<String>,
-    /// The engine for the backend `docker`: one of the run's own, or the machine's, which has fewer sites. Left out, what
+    /// The engine for the backends `docker` and `smolmachines`: one of the run's own, or the machine's, with fewer sites. Left out, what
     /// CLAUDE_BOTTLE_DOCKER_ENGINE says; else a private one where it can be had, which takes root and dockerd.
     #[arg(long, value_name = "KIND", value_parser = engine_kinds())]
     engine: Option<String>,

@@ -169,6 +169,14 @@ impl Plan {
         })
     }
 
+    /// Gives a bundle that was planned without one a way out.
+    pub(super) fn lead_out(&mut self, spec: &Spec, facts: &Facts) -> Result<(), DockerError> {
+        let labels = self.network.labels.clone().unwrap_or_default();
+        let taken = [facts.taken.as_slice(), &[self.subnet]].concat();
+        self.way_out = Some(Box::new(WayOut::plan(spec, &labels, &taken, 0)?));
+        Ok(())
+    }
+
     /// Every step, in order.
     pub fn steps(&self) -> impl Iterator<Item = Step> {
         self.stages.iter().flatten().copied()

@@ -65,11 +65,6 @@ impl From<HelperError> for EngineError {
     }
 }
 
-/// What this process lacks to make a private engine, if anything.
-pub fn lacking() -> Option<String> {
-    installed().err().map(|why| why.to_string())
-}
-
 /// The program to run, where this process may run it.
 fn installed() -> Result<PathBuf, EngineError> {
     if !cfg!(target_os = "linux") {

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bollard::models::VolumeCreateRequest;
+use bollard::models::{ContainerCreateBody, VolumeCreateRequest};
 
 use super::machine::{self, Machine};
-use super::post::{self, Post, PostError, Seat};
 use super::sites::{Around, BOTTLE, BUNDLE, HOST, NEIGHBOUR, PLACES, SEGMENT};
 use crate::backend::docker::beside::undo_network;
 use crate::backend::docker::error::call;
 use crate::backend::docker::image::Image;
 use crate::backend::docker::launch::{Container, Guard, Prepared, claim};
 use crate::backend::docker::plan::Plan;
+use crate::backend::docker::post::{self, Post, PostError, Seat};
 use crate::backend::docker::spec::{Joined, Spec};
 use crate::backend::docker::{DockerBottle, DockerError, Engine, Launched, made_of};
 use crate::bottle::Bottle as _;
@@ -106,7 +106,7 @@ impl Made {
         place: &str,
         joined: Option<&Container>,
     ) -> Result<Post, PostError> {
-        let body = post::body(plan, &self.beside, place, joined);
+        let body = body(plan, &self.beside, place, joined);
         Post::start(&self.engine, self.beside.container(place), body).await
     }
 
@@ -221,4 +221,37 @@ impl Made {
         let standing = Box::pin(standing).await;
         (Ok(launched), standing)
     }
+}
+
+/// The container at `place`, which may join another one's net namespace, with what its place takes.
+fn body(
+    plan: &Plan,
+    beside: &Plan,
+    place: &str,
+    joined: Option<&Container>,
+) -> ContainerCreateBody {
+    let capabilities: &[&str] = match place {
+        // Frames and echoes are seen and sent by raw sockets, a packet filter is read by who may change it.
+        BOTTLE => &["NET_RAW", "NET_ADMIN"],
+        BUNDLE | SEGMENT => &["NET_RAW"],
+        HOST => &["NET_BIND_SERVICE"],
+        _ => &[],
+    };
+    let mode = match (place, joined) {
+        (_, Some(container)) => return post::joined(beside, container, capabilities),
+        (SEGMENT, None) => plan.name.clone(),
+        (HOST, None) => "host".to_owned(),
+        _ => beside.name.clone(),
+    };
+    let mut body = post::body(beside, mode, capabilities);
+    if place == HOST {
+        let folder = format!("{}:{}", machine::volume(&beside.name), machine::FOLDER);
+        body.host_config.get_or_insert_default().binds = Some(vec![folder]);
+    }
+    body.networking_config = match place {
+        SEGMENT => plan.seat_beside(),
+        NEIGHBOUR => beside.agent.networking_config.clone(),
+        _ => None,
+    };
+    body
 }

@@ -10,13 +10,11 @@
 //! | `sites`, `machine` | where witnesses stand, and what is dialled |
 //! | `drawn` | the same for the simulator |
 //! | `made` | what is made, and removed |
-//! | `post` | who does the lab's work at a place |
 
 mod drawn;
 pub(super) mod holes;
 mod machine;
 mod made;
-mod post;
 mod sites;
 
 use std::collections::BTreeMap;
@@ -26,10 +24,10 @@ use claude_bottle_protocol::prober::{Batch, Fuse};
 use futures_util::future::join_all;
 
 use self::made::{Made, Standing};
-use self::post::{Post, PostError};
 use self::sites::{Around, BOTTLE, BUNDLE, HOST, NEIGHBOUR};
 use super::launch::prepare;
 use super::plan::Step;
+use super::post::{Post, PostError};
 use super::spec::Spec;
 use super::{DockerBottle, Engine, failed};
 use crate::backend::{Arena, LaunchError};

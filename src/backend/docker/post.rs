@@ -19,12 +19,10 @@ use tokio::io::{
 };
 use tokio::net::UnixStream;
 
-use super::machine;
-use super::sites::{BOTTLE, BUNDLE, HOST, NEIGHBOUR, SEGMENT};
-use crate::backend::docker::Engine;
-use crate::backend::docker::error::DockerError;
-use crate::backend::docker::launch::{Container, create, greet, start};
-use crate::backend::docker::plan::{IN_IMAGE, Plan, container};
+use super::Engine;
+use super::error::DockerError;
+use super::launch::{Container, create, greet, start};
+use super::plan::{IN_IMAGE, Plan, container};
 use crate::backend::namespace::launcher::{self, Started};
 use crate::bottle::running::Stdin;
 use crate::bottle::session::Session;
@@ -39,7 +37,7 @@ const WAITING: usize = 64 * 1024;
 
 /// Why a post does not stand, or does not do its work.
 #[derive(Debug, Error)]
-pub(super) enum PostError {
+pub(in crate::backend) enum PostError {
     /// The engine does not do its part.
     #[error(transparent)]
     Engine(Box<DockerError>),
@@ -64,37 +62,23 @@ impl From<DockerError> for PostError {
 }
 
 /// A running post.
-pub(super) struct Post {
+pub(in crate::backend) struct Post {
     session: Session,
     namespace: u64,
     /// What is to be killed, if it does not end with its session.
     process: Option<Started>,
 }
 
-/// The container at `place`, which may join another one's net namespace. It is what it is by its capabilities in somebody else's net namespace, and has no more than its
-/// place takes.
-pub(super) fn body(
-    plan: &Plan,
-    beside: &Plan,
-    place: &str,
-    joined: Option<&Container>,
-) -> ContainerCreateBody {
-    let joined = || format!("container:{}", joined.map_or("", |container| &container.id));
-    let (mode, capabilities): (_, &[&str]) = match place {
-        // Frames and echoes are seen and sent by raw sockets, a packet filter is read by who may change it.
-        BOTTLE => (joined(), &["NET_RAW", "NET_ADMIN"]),
-        BUNDLE => (joined(), &["NET_RAW"]),
-        SEGMENT => (plan.name.clone(), &["NET_RAW"]),
-        HOST => ("host".to_owned(), &["NET_BIND_SERVICE"]),
-        _ => (beside.name.clone(), &[]),
-    };
+/// The container of a post: the toolbox's session in the net namespace that `mode` says. It is what it is by its capabilities in
+/// somebody else's net namespace, and has no more than these.
+pub(super) fn body(plan: &Plan, mode: String, capabilities: &[&str]) -> ContainerCreateBody {
     ContainerCreateBody {
-        image: beside.agent.image.clone(),
+        image: plan.agent.image.clone(),
         // To have the capabilities, and not only be allowed to.
         user: Some("0:0".to_owned()),
         entrypoint: Some(vec![IN_IMAGE.to_owned()]),
         cmd: Some(vec!["session".to_owned()]),
-        labels: beside.agent.labels.clone(),
+        labels: plan.agent.labels.clone(),
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
@@ -103,19 +87,21 @@ pub(super) fn body(
         host_config: Some(HostConfig {
             network_mode: Some(mode),
             cap_add: Some(capabilities.iter().map(|&name| name.to_owned()).collect()),
-            binds: (place == HOST)
-                .then(|| vec![format!("{}:{}", machine::volume(&beside.name), machine::FOLDER)]),
             pids_limit: Some(256),
             log_config: Some(container::log("none", &[])),
             ..container::walls()
         }),
-        networking_config: match place {
-            SEGMENT => plan.seat_beside(),
-            NEIGHBOUR => beside.agent.networking_config.clone(),
-            _ => None,
-        },
         ..ContainerCreateBody::default()
     }
+}
+
+/// The same in the net namespace of a container.
+pub(super) fn joined(
+    plan: &Plan,
+    container: &Container,
+    capabilities: &[&str],
+) -> ContainerCreateBody {
+    body(plan, format!("container:{}", container.id), capabilities)
 }
 
 /// A place on a bridge of the engine's.
@@ -140,6 +126,20 @@ impl Post {
         let attached = engine.attach(&id).await?;
         start(engine, &id).await?;
         Self::of(greet(attached).await?, None).await
+    }
+
+    /// In the net namespace of a container, without a capability there: a process of this machine where that can enter it, else a
+    /// container called `name`.
+    pub(in crate::backend) async fn in_container(
+        engine: &Engine,
+        plan: &Plan,
+        container: &Container,
+        name: String,
+    ) -> Result<Self, PostError> {
+        match engine.entered(container) {
+            Some(net) => Self::within(net).await,
+            None => Self::start(engine, name, joined(plan, container, &[])).await,
+        }
     }
 
     /// The same as a process of this machine, in its own net namespace.
@@ -193,19 +193,19 @@ impl Post {
     }
 
     /// The inode number of its net namespace, as whoever is in it sees it.
-    pub(super) fn namespace(&self) -> u64 {
+    pub(in crate::backend) fn namespace(&self) -> u64 {
         self.namespace
     }
 
     /// Ends what runs on this machine; a container is removed by the engine.
-    pub(super) async fn end(&self) {
+    pub(in crate::backend) async fn end(&self) {
         if self.process.is_some() {
             self.session.close(PATIENCE).await;
         }
     }
 
     /// Runs a batch here.
-    pub(super) async fn ask(&self, batch: &Batch) -> Result<Answers, BottleError> {
+    pub(in crate::backend) async fn ask(&self, batch: &Batch) -> Result<Answers, BottleError> {
         let mut running = self.run("prober")?;
         // A prober reads its batch, and then waits for the end of its input where something holds.
         let mut input = running.take_stdin();
@@ -217,7 +217,10 @@ impl Post {
     }
 
     /// Opens listeners here, with a witness behind them.
-    pub(super) async fn witness(&self, wanted: &Wanted) -> Result<(Witness, Opened), PostError> {
+    pub(in crate::backend) async fn witness(
+        &self,
+        wanted: &Wanted,
+    ) -> Result<(Witness, Opened), PostError> {
         let mut running = self.run("witness")?;
         let mut input = running.take_stdin().ok_or(PostError::Garbled("witness"))?;
         let mut line = serde_json::to_vec(wanted).map_err(|_| PostError::Garbled("witness"))?;
@@ -233,7 +236,7 @@ impl Post {
     }
 
     /// What there is to see of the net namespace.
-    pub(super) async fn look(&self) -> Result<Observation, PostError> {
+    pub(in crate::backend) async fn look(&self) -> Result<Observation, PostError> {
         let looking = Command::new(self.session.toolbox()).arg("look").timeout(PATIENCE);
         let seen = self.session.start(looking)?.output().await?;
         let files: BTreeMap<String, String> =
