@@ -71,18 +71,6 @@ enum Running {
     InLab,
 }
 
-/// What came of waiting for the toolbox.
-enum Met {
-    /// It answers.
-    Session(Session),
-    /// What answers is not ours.
-    Stranger(BottleError),
-    /// The output ended before anything answered.
-    Ended { seen: Vec<u8> },
-    /// Something else kept it from answering.
-    Nothing { why: String, seen: Vec<u8> },
-}
-
 impl Sandbox {
     /// Runs `command`, brings the toolbox in, and waits until it answers.
     pub(super) async fn open(
@@ -107,26 +95,11 @@ impl Sandbox {
             let why = "it has no standard streams".into();
             return Err(SandboxError::NoAnswer { why, printed: String::new() });
         };
-        let complaint = Complaint::listen(error);
-        let (why, seen) = match meet(entry, toolbox, output, input, patience).await {
-            Met::Session(session) => {
-                // From here on the sandbox ends the group.
-                let child = Box::new(tokio::sync::Mutex::new(child));
-                let group = group.release();
-                return Ok(Self { session, command: Running::Here { child, group } });
-            }
-            Met::Stranger(error) => return Err(error.into()),
-            Met::Ended { seen } => {
-                let why = match tokio::time::timeout(LAST_WORDS, child.wait()).await {
-                    Ok(Ok(status)) => format!("the command ended ({status})"),
-                    _ => "the command closed its output".to_owned(),
-                };
-                (why, seen)
-            }
-            Met::Nothing { why, seen } => (why, seen),
-        };
-        drop(group);
-        Err(SandboxError::NoAnswer { why, printed: printed(&seen, &complaint.end().await) })
+        let ended = async { child.wait().await.ok().map(|status| status.to_string()) };
+        let session = meet((entry, toolbox), (output, input, error), ended, patience).await?;
+        // From here on the sandbox ends the group.
+        let (child, group) = (Box::new(tokio::sync::Mutex::new(child)), group.release());
+        Ok(Self { session, command: Running::Here { child, group } })
     }
 
     /// As [`Sandbox::open`], for a command that runs on the lab's host: it ends with the lab.
@@ -143,20 +116,9 @@ impl Sandbox {
         let Started { id, stdio, stderr } = started
             .map_err(|error| SandboxError::Start { program, source: io::Error::other(error) })?;
         let (output, input) = stdio.into_split();
-        let complaint = Complaint::listen(stderr);
-        let (why, seen) = match meet(entry, toolbox, output, input, patience).await {
-            Met::Session(session) => return Ok(Self { session, command: Running::InLab }),
-            Met::Stranger(error) => return Err(error.into()),
-            Met::Ended { seen } => {
-                let why = match tokio::time::timeout(LAST_WORDS, helper.exit_of(id)).await {
-                    Ok(Ok(code)) => format!("the command ended (exit code {code})"),
-                    _ => "the command closed its output".to_owned(),
-                };
-                (why, seen)
-            }
-            Met::Nothing { why, seen } => (why, seen),
-        };
-        Err(SandboxError::NoAnswer { why, printed: printed(&seen, &complaint.end().await) })
+        let ended = async { helper.exit_of(id).await.ok().map(|code| format!("exit code {code}")) };
+        let session = meet((entry, toolbox), (output, input, stderr), ended, patience).await?;
+        Ok(Self { session, command: Running::InLab })
     }
 
     /// Ends the session, then the command and whatever is in its process group: asked first, so that one that has made
@@ -181,14 +143,19 @@ impl Sandbox {
     }
 }
 
-/// Sends the toolbox where it is to be sent, and waits until it answers.
+/// Brings the toolbox in over a command's streams, and waits until it answers. `ended` waits for the command's end, and tells how that
+/// was.
 async fn meet(
-    entry: Entry,
-    toolbox: &[u8],
-    mut output: impl AsyncRead + Send + Unpin + 'static,
-    mut input: impl AsyncWrite + Send + Unpin + 'static,
+    (entry, toolbox): (Entry, &[u8]),
+    (mut output, mut input, error): (
+        impl AsyncRead + Send + Unpin + 'static,
+        impl AsyncWrite + Send + Unpin + 'static,
+        impl AsyncRead + Send + Unpin + 'static,
+    ),
+    ended: impl Future<Output = Option<String>>,
     patience: Duration,
-) -> Met {
+) -> Result<Session, SandboxError> {
+    let complaint = Complaint::listen(error);
     let mut seen = Vec::new();
     let meeting = async {
         let sending = async {
@@ -201,20 +168,22 @@ async fn meet(
         let (found, ()) = tokio::join!(greeting::find(&mut output, &mut seen), sending);
         found
     };
-    match tokio::time::timeout(patience, meeting).await {
+    let why = match tokio::time::timeout(patience, meeting).await {
         Ok(Ok(greeted)) => {
             let output = io::Cursor::new(greeted).chain(output);
-            match Session::open(output, input, patience).await {
-                Ok(session) => Met::Session(session),
-                Err(error) => Met::Stranger(error),
+            return Ok(Session::open(output, input, patience).await?);
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            match tokio::time::timeout(LAST_WORDS, ended).await {
+                Ok(Some(how)) => format!("the command ended ({how})"),
+                _ => "the command closed its output".to_owned(),
             }
         }
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Met::Ended { seen },
-        Ok(Err(error)) => Met::Nothing { why: format!("the command's output: {error}"), seen },
-        Err(_) => {
-            Met::Nothing { why: format!("nothing came for {} s", patience.as_secs_f32()), seen }
-        }
-    }
+        Ok(Err(error)) => format!("the command's output: {error}"),
+        Err(_) => format!("nothing came for {} s", patience.as_secs_f32()),
+    };
+    let printed = printed(&seen, &complaint.end().await);
+    Err(SandboxError::NoAnswer { why, printed })
 }
 
 /// A process group, killed when this is dropped.
