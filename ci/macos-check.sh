@@ -2,9 +2,9 @@
 # Type-checks the whole package for macOS, tests and benches included, and the guest programs for the Linux that runs beside it,
 # on the same processor. Nothing is linked or run.
 #
-# Where this toolchain has a target it is used. Elsewhere, on Linux as root with debootstrap, a Rust is taken from Debian
-# unstable, which packages the source of `std` with it: the standard library is then checked for the target as well. Takes
-# 1.5 GB in target/macos-check/, and some ten minutes the first time. Not part of what must hold before a change lands.
+# Where this toolchain has a target it is used. Elsewhere, on Linux as root, a Rust is taken from Debian unstable, which packages
+# the source of `std` with it: the standard library is then checked for the target as well. Takes 1.5 GB in target/macos-check/, and
+# some ten minutes the first time. Not part of what must hold before a change lands.
 #
 # Usage: ci/macos-check.sh [aarch64|x86_64]
 set -euo pipefail
@@ -51,14 +51,13 @@ check() { # TARGET ARGUMENT…
 macos=$processor-apple-darwin guest=$processor-unknown-linux-musl
 mkdir -p "$place/target"
 if ! is_installed "$macos" || ! is_installed "$guest"; then
-  if ((EUID != 0)) || ! command -v debootstrap >/dev/null; then
-    printf 'this toolchain lacks a target (rustup target add %s %s), and to take one from Debian needs root and debootstrap\n' \
-      "$macos" "$guest" >&2
+  if ((EUID != 0)); then
+    printf 'this toolchain lacks a target (rustup target add %s %s), and to take one from Debian needs root\n' "$macos" "$guest" >&2
     exit 2
   fi
   if [[ ! -x $root/usr/bin/cargo ]]; then
     rm -rf -- "$root"
-    debootstrap --variant=minbase --include=ca-certificates,cargo,gcc,libc6-dev,rust-src,rustc \
+    ci/debootstrap.sh "$place" --variant=minbase --include=ca-certificates,cargo,gcc,libc6-dev,rust-src,rustc \
       sid "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
   fi
   # This machine's way to the registry: its certificates, its resolver, and what cargo has fetched and been told already.

@@ -16,25 +16,13 @@ vm_packages=linux-image-amd64,systemd-sysv,udev,kmod,openssh-server,iproute2,ipt
 exec 9>"$folder/lock"
 flock 9
 
-# Not installed here: unpacked, for this alone.
-if command -v debootstrap >/dev/null; then
-  debootstrap=(debootstrap)
-else
-  if [[ ! -d $folder/debootstrap ]]; then
-    mkdir -p "$folder/debootstrap.new/deb"
-    (cd "$folder/debootstrap.new/deb" && apt-get download debootstrap 2>&1)
-    dpkg-deb -x "$folder"/debootstrap.new/deb/debootstrap_*.deb "$folder/debootstrap.new"
-    mv "$folder/debootstrap.new" "$folder/debootstrap"
-  fi
-  debootstrap=(env DEBOOTSTRAP_DIR="$folder/debootstrap/usr/share/debootstrap" "$folder/debootstrap/usr/sbin/debootstrap")
-fi
 mkdir -p "$folder/packages"
 
 # What it mounts and starts is gone with it: the namespaces are its own.
 make() { # FOLDER PACKAGES
   rm -rf "$1.new"
   unshare --mount --pid --fork --kill-child nice -n 10 \
-    "${debootstrap[@]}" --variant=minbase --cache-dir="$folder/packages" --include="$2" "$suite" "$1.new" "$mirror"
+    "$here/../debootstrap.sh" "$folder" --variant=minbase --cache-dir="$folder/packages" --include="$2" "$suite" "$1.new" "$mirror"
   rm -rf "$1"
   mv "$1.new" "$1"
   echo "$2" >"$1.packages"

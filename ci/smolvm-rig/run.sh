@@ -11,12 +11,16 @@
 # Mac with Docker Desktop; anything else is a breach, told attempt by attempt. `probes` alone unless given.
 #
 # The reports come out as target/smolvm-rig/reports/VERSION/*. A launch that fails is tried again, up to three times: emulated
-# machines do not always come up. A verdict is never asked for twice.
+# machines do not always come up, and the virtual one itself may go away, upon which what it has not finished begins anew. A verdict
+# is never asked for twice.
 #
 # Exit: 0 if every report is as it should be.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
+
+# How it ends inside where the virtual machine is gone (EX_TEMPFAIL), before anything was red.
+LOST=75
 
 # Prints the path of a test binary; without jq, which a machine may lack.
 test_binary() {
@@ -38,7 +42,15 @@ if [[ ${1:-} != --inside ]]; then
   RIG_PROBES=$(test_binary probes)
   RIG_BREACHES=$(test_binary breaches)
   RIG_TESTS=$(test_binary smolvm)
-  exec "$here/boot.sh" "$folder" "$here/run.sh" --inside "$folder" "$version" "${wanted[@]}"
+  boots=3
+  while ((boots-- > 0)); do
+    code=0
+    "$here/boot.sh" "$folder" "$here/run.sh" --inside "$folder" "$version" "${wanted[@]}" || code=$?
+    ((code == LOST)) || exit "$code"
+    echo 'the virtual machine went away'
+    mapfile -t wanted <"$folder/left"
+  done
+  exit 1
 fi
 
 folder=$2 version=$3
@@ -86,12 +98,17 @@ in_rig() { # NAME COMMAND
     echo "$name: no bottle could be launched"
     cp "$reports/$name.txt" "$reports/$name.not-launched.txt"
   done
+  if ((code == 255)) && ! rig true </dev/null; then
+    exit "$((status == 0 ? LOST : 1))"
+  fi
   cat "$reports/$name.txt"
   printf '%s: exit code %s after %s s\n' "$name" "$code" "$SECONDS"
   ((code == 0)) || status=1
 }
 
-for what in "${wanted[@]}"; do
+for at in "${!wanted[@]}"; do
+  printf '%s\n' "${wanted[@]:at}" >"$folder/left"
+  what=${wanted[at]}
   case $what in
     probes)
       in_rig probes "$RIG_PROBES smolmachines::"

@@ -264,9 +264,7 @@ mod tests {
                             needs user-namespaces: only Linux has them
           docker            ready
           smolmachines      ready
-          external          not ready
-                            needs linux (this is darwin)
-                              fix: run on Linux, or in a virtual machine with it
+          external          ready
 
         Host
           system            darwin x86_64

@@ -29,8 +29,6 @@ impl Requirements {
         };
         match name {
             "namespace" => [Linux, UserNamespaces].into_iter().collect(),
-            // The witness is a Linux program, beside the launcher.
-            "external" => Linux.into(),
             "docker" => [Docker, NotGitea].into_iter().collect(),
             "smolmachines" => {
                 let on_linux = [Linux, SmolvmOnLinux, Kvm].into_iter().collect();

@@ -6,6 +6,7 @@ mod containers;
 mod lab;
 mod namespaces;
 mod nothing;
+mod own_witness;
 mod ssh;
 mod stopped;
 mod strange;
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         lab::trials(),
         namespaces::trials(),
         nothing::trials(),
+        own_witness::trials(),
         ssh::trials(),
         stopped::trials(),
         strange::trials(),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +11,7 @@ use super::allowed::Allowed;
 use super::command::{FILE, SandboxCommand};
 use super::place::{in_sight, place, temporary};
 use super::sandbox::Sandbox;
-use super::witness::{self, Posted};
+use super::witness::{self, Posted, Server};
 use super::{Arena, LaunchError, failed};
 use crate::bottle::Bottle;
 use crate::lab::{
@@ -34,7 +33,7 @@ pub(super) struct ExternalArena {
 /// This machine as the lab.
 struct Here {
     posted: Posted,
-    toolbox: PathBuf,
+    server: Server,
 }
 
 impl ExternalArena {
@@ -42,18 +41,22 @@ impl ExternalArena {
         command: &SandboxCommand,
         patience: Duration,
         allowed: &[Allowed],
+        serves_itself: bool,
     ) -> Result<Self, LaunchError> {
         let bytes = toolbox::bytes().map_err(failed("there is no toolbox"))?;
         let folder = place(&bytes, temporary());
         let folder = folder.map_err(failed("the toolbox cannot be put on disk"))?;
-        let toolbox = folder.path().join(FILE);
+        let server = match serves_itself {
+            true => Server::This,
+            false => Server::Toolbox(folder.path().join(FILE)),
+        };
         let sockets = in_sight(&std::env::temp_dir());
         let sockets = sockets.map_err(failed("there is no folder for a socket"))?;
-        let posted = witness::post(&toolbox, sockets.path(), allowed).await;
+        let posted = witness::post(&server, sockets.path(), allowed).await;
         let posted = posted.map_err(failed("the witness does not listen"))?;
         let sandbox = Sandbox::open(command, folder.path(), &bytes, patience).await;
         let sandbox = sandbox.map_err(failed("the command brings no toolbox into a sandbox"))?;
-        Ok(Self { sandbox, lab: Here { posted, toolbox }, folder, sockets })
+        Ok(Self { sandbox, lab: Here { posted, server }, folder, sockets })
     }
 }
 
@@ -112,7 +115,7 @@ impl Fixture for Here {
             fuse @ Fuse::Namespaces(_) => fuse,
         };
         let batch = Batch { fuse, ..batch.clone() };
-        let answers = witness::control(Path::new(&self.toolbox), &batch).await;
+        let answers = witness::control(&self.server, &batch).await;
         answers.map_err(|source| LabError::Control { place: place.to_owned(), source })
     }
 

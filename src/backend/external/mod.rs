@@ -42,12 +42,14 @@ pub struct External {
     patience: Duration,
     allowed: Vec<Allowed>,
     lab: bool,
+    serves_itself: bool,
 }
 
 impl External {
     /// The sandbox that `command` runs programs in.
     pub fn new(command: SandboxCommand) -> Self {
-        Self { command, patience: PATIENCE, allowed: Vec::new(), lab: false }
+        let serves_itself = !cfg!(target_os = "linux");
+        Self { command, patience: PATIENCE, allowed: Vec::new(), lab: false, serves_itself }
     }
 
     /// How long the toolbox may take to answer.
@@ -63,6 +65,12 @@ impl External {
     /// Runs the whole command on a stand-in host, with a world around it, instead of on this machine's own network.
     pub fn in_lab(self, lab: bool) -> Self {
         Self { lab, ..self }
+    }
+
+    /// Has this very process be the witness on this machine, and send the controls, as it is anyway where no toolbox runs. It has
+    /// neither Unix sockets nor a resolver.
+    pub fn serving_itself(self) -> Self {
+        Self { serves_itself: true, ..self }
     }
 
     /// What of `probes` is tried, and how: a sandbox of another make may fail to get out in whichever way it likes. What must
@@ -98,7 +106,8 @@ impl Backend for External {
             let arena = Box::pin(LabArena::launch(&self.command, self.patience, &self.allowed));
             return Ok(Box::new(arena.await?));
         }
-        let arena = ExternalArena::launch(&self.command, self.patience, &self.allowed).await?;
-        Ok(Box::new(arena))
+        let Self { command, allowed, serves_itself, .. } = self;
+        let arena = ExternalArena::launch(command, self.patience, allowed, *serves_itself);
+        Ok(Box::new(Box::pin(arena).await?))
     }
 }

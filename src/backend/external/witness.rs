@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -30,38 +30,67 @@ const NOTHING_ELSE: &str = "nothing is dialled but this machine's own addresses,
 /// How long the witness may take to open its sockets.
 const OPENING: Duration = Duration::from_secs(10);
 
+/// Who serves the listeners, and dials them for controls.
+#[derive(Debug, Clone)]
+pub(super) enum Server {
+    /// The toolbox at this path, a Linux program.
+    Toolbox(PathBuf),
+    /// This very process.
+    This,
+}
+
 /// A witness on this machine's own addresses.
 pub(super) struct Posted {
     pub(super) witness: Witness,
     pub(super) sites: Sites,
     pub(super) fuse: Fuse,
-    _child: Child,
+    /// The toolbox's process.
+    _child: Option<Child>,
 }
 
-/// Starts `toolbox`'s witness; its sockets with paths are made in `folder`.
-pub(super) async fn post(toolbox: &Path, folder: &Path, allowed: &[Allowed]) -> io::Result<Posted> {
+/// Has `server` open a witness; its sockets with paths are made in `folder`.
+pub(super) async fn post(
+    server: &Server,
+    folder: &Path,
+    allowed: &[Allowed],
+) -> io::Result<Posted> {
+    let wanted = wanted(folder, allowed);
+    let (witness, opened, child) = match server {
+        Server::Toolbox(toolbox) => {
+            let (witness, opened, child) = by_toolbox(toolbox, &wanted).await?;
+            (witness, opened, Some(child))
+        }
+        Server::This => {
+            let (witness, opened) = here::open(&wanted)?;
+            (witness, opened, None)
+        }
+    };
+    let mut sites = sites(&wanted, &opened);
+    sites.allowed = allowed.iter().map(|one| (one.address, one.transport)).collect();
+    let first = allowed.first().map(|one| Ok((one.to(false)?, one.transport))).transpose();
+    sites.sign_of_life = first.map_err(|error: AllowError| io::Error::other(error))?;
+    let fuse = Fuse::Addresses(opened.listening.iter().map(|(_, address)| *address).collect());
+    Ok(Posted { witness, sites, fuse, _child: child })
+}
+
+async fn by_toolbox(toolbox: &Path, wanted: &Wanted) -> io::Result<(Witness, Opened, Child)> {
     let mut child = toolbox_role(toolbox, "witness")?;
     let (Some(mut orders), Some(events)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
-    let wanted = wanted(folder, allowed);
-    let mut line = serde_json::to_vec(&wanted)?;
+    let mut line = serde_json::to_vec(wanted)?;
     line.push(b'\n');
     orders.write_all(&line).await?;
     let mut events = BufReader::new(events);
     let mut line = String::new();
     tokio::time::timeout(OPENING, events.read_line(&mut line)).await??;
     let opened: Opened = serde_json::from_str(&line)?;
-    let mut sites = sites(&wanted, &opened);
-    sites.allowed = allowed.iter().map(|one| (one.address, one.transport)).collect();
-    let first = allowed.first().map(|one| Ok((one.to(false)?, one.transport))).transpose();
-    sites.sign_of_life = first.map_err(|error: AllowError| io::Error::other(error))?;
-    let fuse = Fuse::Addresses(opened.listening.iter().map(|(_, address)| *address).collect());
-    Ok(Posted { witness: Witness::new(events, orders), sites, fuse, _child: child })
+    Ok((Witness::new(events, orders), opened, child))
 }
 
-/// Runs `batch` from this machine.
-pub(super) async fn control(toolbox: &Path, batch: &Batch) -> io::Result<Answers> {
+/// Has `server` run `batch` from this machine.
+pub(super) async fn control(server: &Server, batch: &Batch) -> io::Result<Answers> {
+    let Server::Toolbox(toolbox) = server else { return Ok(here::probe(batch).await) };
     let mut child = toolbox_role(toolbox, "prober")?;
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
@@ -80,8 +109,10 @@ fn toolbox_role(toolbox: &Path, role: &str) -> io::Result<Child> {
 
 /// Loopback first, then every other address that is this machine's.
 fn addresses() -> Vec<IpAddr> {
-    let loopback = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::from);
-    loopback.into_iter().chain(here::own_addresses()).collect()
+    // Elsewhere the rest of 127.0.0.0/8 is nobody's.
+    let second = cfg!(target_os = "linux").then_some(Ipv4Addr::new(127, 0, 0, 2));
+    let loopback = [Ipv4Addr::LOCALHOST].into_iter().chain(second).map(IpAddr::from);
+    loopback.chain(here::own_addresses()).collect()
 }
 
 fn wanted(folder: &Path, allowed: &[Allowed]) -> Wanted {

@@ -38,9 +38,13 @@ const REPEATS: u32 = 8;
 /// How many turns a drain takes at most. What still comes then does not end, and counts as lost.
 const TURNS: usize = 10_000;
 
-/// Opens `wanted` in this machine's own network, and serves it. Sockets with names are none of its business.
+/// Why a Unix socket, or a resolver's, is not opened.
+const NOT_OURS: &str = "only the toolbox's witness serves that, and it takes Linux";
+
+/// Opens `wanted` in this machine's own network, and serves it; but for Unix sockets and resolvers.
 pub(crate) fn open(wanted: &Wanted) -> io::Result<(Witness, Opened)> {
     let (mut opened, mut listeners) = (Opened::default(), Vec::new());
+    opened.failed.extend(wanted.sockets.iter().map(|one| (one.id, NOT_OURS.to_owned())));
     for group in &wanted.groups {
         match on_one_port(group) {
             Ok(here) => listeners.extend(here),
@@ -78,6 +82,9 @@ fn on_one_port(group: &[Listener]) -> io::Result<Vec<Listening>> {
     let mut port = 0;
     let mut here = Vec::new();
     for Listener { id, transport, address, service } in group {
+        if *service == Service::Resolver {
+            return Err(io::Error::other(NOT_OURS));
+        }
         let mut address = *address;
         if address.port() == 0 {
             address.set_port(port);
@@ -119,7 +126,7 @@ impl Socket {
                 let pending = getsockopt(&socket, RcvBuf)?;
                 Ok(Self::Udp(socket, pending))
             }
-            _ => Err(io::ErrorKind::Unsupported.into()),
+            _ => Err(io::Error::other(NOT_OURS)),
         }
     }
 
