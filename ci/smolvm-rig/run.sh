@@ -11,8 +11,8 @@
 # Mac with Docker Desktop; anything else is a breach, told attempt by attempt. `probes` alone unless given.
 #
 # The reports come out as target/smolvm-rig/reports/VERSION/*. A launch that fails is tried again, up to three times: emulated
-# machines do not always come up, and the virtual one itself may go away, upon which what it has not finished begins anew. A verdict
-# is never asked for twice.
+# machines do not always come up, and the virtual one itself may go away, upon which what it has not finished begins anew, unless
+# something in it was red already. A verdict is never asked for twice.
 #
 # Exit: 0 if every report is as it should be.
 set -euo pipefail
@@ -98,10 +98,12 @@ in_rig() { # NAME COMMAND
     echo "$name: no bottle could be launched"
     cp "$reports/$name.txt" "$reports/$name.not-launched.txt"
   done
+  cat "$reports/$name.txt"
   if ((code == 255)) && ! rig true </dev/null; then
+    cp "$reports/$name.txt" "$reports/$name.lost.txt"
+    ! grep -qE 'FAILED|LEAKED|UNREACHED' "$reports/$name.txt" || status=1
     exit "$((status == 0 ? LOST : 1))"
   fi
-  cat "$reports/$name.txt"
   printf '%s: exit code %s after %s s\n' "$name" "$code" "$SECONDS"
   ((code == 0)) || status=1
 }

@@ -24,7 +24,7 @@ mod requirement;
 mod requirements;
 mod user_namespaces;
 
-pub(crate) use addresses::{interface_addresses, interface_with};
+pub(crate) use addresses::{interface_addresses, interface_with, local_addresses};
 pub(crate) use detect::has_vsock_loopback;
 pub use detect::{Calls, Detect};
 pub use docker::{Docker, ENGINE, Endpoint, EndpointError, EngineKind};

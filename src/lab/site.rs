@@ -18,7 +18,7 @@ const HTTPS: u16 = 443;
 #[derive(Debug, Clone, Default)]
 pub struct Sites {
     listening: BTreeMap<(Site, String, Transport), Vec<Listening>>,
-    absent: BTreeMap<(Site, String, Transport), String>,
+    absent: BTreeMap<(Site, String, Transport), BTreeSet<String>>,
     count: u32,
     /// The cookies of the lab's net namespaces (`SO_NETNS_COOKIE`): a socket of another one must not be used, whoever
     /// left it open.
@@ -172,7 +172,7 @@ impl Sites {
 
     /// Says why `port` of `site` has no listener, or one fewer.
     pub fn lacks(&mut self, site: Site, port: &str, transport: Transport, why: String) {
-        self.absent.insert((site, port.to_owned(), transport), why);
+        self.absent.entry((site, port.to_owned(), transport)).or_default().insert(why);
     }
 
     /// Every listener.
@@ -227,8 +227,14 @@ impl Sites {
         listeners.iter().any(allowed)
     }
 
+    /// Why there are fewer listeners for `to` than there should be, if so.
+    pub fn absent(&self, to: &To, transport: Transport) -> impl Iterator<Item = &str> {
+        let absent = self.absent.get(&(to.site, to.port.clone(), transport));
+        absent.into_iter().flatten().map(String::as_str)
+    }
+
     fn unserved(&self, to: &To, transport: Transport) -> Unserved {
-        let absent = self.absent.get(&(to.site, to.port.clone(), transport)).cloned();
+        let absent = self.absent(to, transport).next().map(str::to_owned);
         let why = || format!("no witness at {} {transport}/{} on this backend", to.site, to.port);
         Unserved { why: absent.or_else(|| self.nothing_else.clone()).unwrap_or_else(why) }
     }

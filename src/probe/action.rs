@@ -71,7 +71,7 @@ fn http(target: Target, HttpRequest { line, headers }: &HttpRequest) -> Action {
 }
 
 /// What a method's listeners listen with.
-fn transport(method: Method) -> Transport {
+pub(super) fn transport(method: Method) -> Transport {
     match method {
         Method::Udp
         | Method::Multicast

@@ -108,23 +108,24 @@ fn means(definition: &AttemptDefinition, sites: &Sites) -> Vec<(String, Means)> 
     let Some(to) = &definition.to else {
         return vec![(method.to_string(), goes_nowhere(method, sites))];
     };
-    match action::made(definition, to, sites) {
-        Err(unserved) => {
-            let spelled = to.spelled.as_ref().map(|s| format!(" as {s}")).unwrap_or_default();
-            let means = action::means(definition);
-            let what = format!("{means} to {}:{}{spelled}", to.site, to.port);
-            vec![(what, Means::Skipped(unserved.why))]
+    let spelled = to.spelled.as_ref().map(|s| format!(" as {s}")).unwrap_or_default();
+    let untried = |why: &str| {
+        let means = action::means(definition);
+        (format!("{means} to {}:{}{spelled}", to.site, to.port), Means::Skipped(why.to_owned()))
+    };
+    let made = match action::made(definition, to, sites) {
+        Ok(made) => made,
+        Err(unserved) => return vec![untried(&unserved.why)],
+    };
+    let made = made.into_iter().map(|(what, action, listeners)| {
+        if definition.expect != Expect::Reached && sites.allows(&listeners) {
+            return (what, Means::Skipped(ALLOWED.into()));
         }
-        Ok(made) => made
-            .into_iter()
-            .map(|(what, action, listeners)| {
-                if definition.expect != Expect::Reached && sites.allows(&listeners) {
-                    return (what, Means::Skipped(ALLOWED.into()));
-                }
-                (what, Means::Prober { nonce: fresh_nonce(), action, listeners })
-            })
-            .collect(),
-    }
+        (what, Means::Prober { nonce: fresh_nonce(), action, listeners })
+    });
+    // An address of the site at which nobody could listen is not passed over in silence.
+    let absent = sites.absent(to, action::transport(method)).map(untried);
+    made.chain(absent.filter(|_| to.spelled.is_none())).collect()
 }
 
 /// How an attempt without a target is made.
@@ -242,4 +243,44 @@ fn answered(id: u32, nonce: Nonce, action: Action) -> Attempt {
 fn within(patience: Duration, id: u32, nonce: Nonce, action: Action) -> Attempt {
     let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     Attempt { id, nonce, patience_ms, action }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use claude_bottle_protocol::witness::Service;
+
+    use super::*;
+    use crate::probe::catalogue::Catalogue;
+    use crate::probe::parse::Known;
+
+    /// Else a probe would be green that left out the very address at which somebody else listens.
+    #[test]
+    fn an_address_at_which_nobody_could_listen_is_told_beside_those_that_are_tried() {
+        let address: SocketAddr = "192.0.2.1:2375".parse().unwrap();
+        let listening = Listening {
+            key: 0,
+            id: 1,
+            name: "control-plane tcp/2375".into(),
+            transport: Transport::Tcp,
+            address: address.into(),
+            service: Service::Http,
+            dialled_as: vec![address.ip()],
+            control: "host".into(),
+            control_dials: address.into(),
+        };
+        let mut sites = Sites::default();
+        sites.add(Site::ControlPlane, "2375", Transport::Tcp, listening);
+        sites.lacks(Site::ControlPlane, "2375", Transport::Tcp, "192.0.2.2:2375 is taken".into());
+        let catalogue = Catalogue::embedded(Known::all()).unwrap();
+        let named = |probe: &&Probe| probe.name == "control-plane-api";
+        let probe = catalogue.probes().iter().find(named).unwrap().clone();
+        let planned = plan(&[probe], "namespace", &sites);
+        let at_2375 = planned.iter().filter(|one| one.what.ends_with("control-plane:2375"));
+        let skipped = |one: &&Planned| matches!(&one.means, Means::Skipped(why) if why == "192.0.2.2:2375 is taken");
+        assert_eq!(at_2375.filter(skipped).count(), 1);
+        let tried = planned.iter().filter(|one| matches!(one.means, Means::Prober { .. }));
+        assert!(tried.count() > 0);
+    }
 }

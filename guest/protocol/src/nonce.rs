@@ -65,6 +65,31 @@ impl Nonce {
     }
 }
 
+/// How many bytes of a stream are searched for nonces; the rest is not looked at.
+const SEARCHED: usize = 256 * 1024;
+
+/// Finds the nonces in a stream that comes in pieces, each once.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// The end of what has come, in case a nonce was cut in two: one byte short of one, so that none is found twice.
+    tail: Vec<u8>,
+    searched: usize,
+}
+
+impl Search {
+    /// The nonces that end in the next piece, and the text that they were found in: that piece, behind the end of those before it.
+    pub fn take(&mut self, bytes: &[u8]) -> (Vec<Nonce>, Vec<u8>) {
+        if self.searched > SEARCHED {
+            return (Vec::new(), Vec::new());
+        }
+        self.searched += bytes.len();
+        let mut text = std::mem::take(&mut self.tail);
+        text.extend_from_slice(bytes);
+        self.tail = text[text.len().saturating_sub(LEN - 1)..].to_vec();
+        (Nonce::scan(&text).collect(), text)
+    }
+}
+
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -108,6 +133,20 @@ impl FromStr for Nonce {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_is_searched_whatever_it_is_cut_into_and_to_its_bound() {
+        let (a, b) = (Nonce::from_bits(1), Nonce::from_bits(2));
+        let stream = format!("{a}{b} and {a}").into_bytes();
+        for size in 1..=stream.len() {
+            let mut search = Search::default();
+            let found = stream.chunks(size).flat_map(|piece| search.take(piece).0);
+            assert_eq!(found.collect::<Vec<_>>(), [a.clone(), b.clone(), a.clone()], "{size}");
+        }
+        let mut search = Search::default();
+        assert_eq!(search.take(&vec![0; SEARCHED + 1]).0, []);
+        assert_eq!(search.take(&stream).0, []);
+    }
 
     #[test]
     fn a_payload_may_hold_several_and_broken_ones() {

@@ -168,6 +168,29 @@ pub struct Request {
     pub headers: Vec<String>,
 }
 
+impl Request {
+    /// The request as a real client would send it. The nonce is in a header that servers take no notice of, so that path and headers
+    /// are what the definition says.
+    pub fn message(&self, nonce: &Nonce) -> String {
+        let Self { target, line, headers } = self;
+        // Neither is the guest's to choose; a line break in one would make it two.
+        let clean = |text: &str| text.replace(['\r', '\n'], "");
+        let mut message = format!("{} HTTP/1.1\r\nHost: {}\r\n", clean(line), authority(target));
+        for header in headers {
+            message.push_str(&clean(header));
+            message.push_str("\r\n");
+        }
+        message + &format!("User-Agent: claude-bottle/{nonce}\r\nConnection: close\r\n\r\n")
+    }
+}
+
+/// An IPv6 address is written in brackets (RFC 3986, section 3.2.2).
+fn authority(target: &Target) -> String {
+    let host = &target.host;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    if target.port == 80 { host } else { format!("{host}:{}", target.port) }
+}
+
 /// What inherited sockets may be used for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -400,5 +423,23 @@ mod tests {
         for how in How::ALL {
             assert_eq!(serde_json::to_string(&how).unwrap(), format!("\"{how}\""));
         }
+    }
+
+    #[test]
+    fn a_request_has_the_definitions_headers_and_the_nonce() {
+        let nonce = Nonce::from_bits(7);
+        let request = Request {
+            target: Target { host: "fd00:ec2::254".into(), port: 80 },
+            line: "PUT /latest/api/token".into(),
+            headers: vec!["X-aws-ec2-metadata-token-ttl-seconds: 60".into()],
+        };
+        let expected = format!(
+            "PUT /latest/api/token HTTP/1.1\r\nHost: [fd00:ec2::254]\r\n\
+             X-aws-ec2-metadata-token-ttl-seconds: 60\r\nUser-Agent: claude-bottle/{nonce}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        assert_eq!(request.message(&nonce), expected);
+        let forged = Request { headers: vec!["A: 1\r\n\r\nGET / ".into()], ..request };
+        assert_eq!(forged.message(&nonce).matches("\r\n\r\n").count(), 1);
     }
 }

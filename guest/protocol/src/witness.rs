@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Nonce;
+use crate::{Nonce, nonce};
 
 /// What a listener listens with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,6 +68,21 @@ pub enum Service {
     Segment,
     /// HTTP requests, each with the nonces in it as the response's body; anything else as [`Service::Echo`] does.
     Http,
+}
+
+impl Service {
+    /// What is said over a connection to a nonce that came in `text`.
+    pub fn answer(self, nonce: &Nonce, text: &[u8]) -> String {
+        // The line of a request (RFC 9112, section 3).
+        let is_request = || text.windows(b" HTTP/1.".len()).any(|window| window == b" HTTP/1.");
+        match self {
+            Self::Http if is_request() => format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{nonce}\n",
+                nonce::LEN + 1
+            ),
+            _ => format!("{nonce}\n"),
+        }
+    }
 }
 
 /// The beginning of the name of every abstract socket that a witness listens on; a nonce follows. A prober connects to

@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::nonce::Search;
 use claude_bottle_protocol::witness::{Service, Sighting};
-use claude_bottle_protocol::{Nonce, nonce};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
 };
@@ -15,8 +16,6 @@ use nix::sys::socket::{
 use super::resolver::Resolver;
 use crate::dns;
 
-/// How many bytes of a connection are searched for nonces; the rest is read and forgotten.
-const SEARCHED: usize = 256 * 1024;
 /// The longest query over TCP that is answered, its length included.
 const LONGEST_QUERY: usize = 514;
 
@@ -36,15 +35,13 @@ pub(crate) struct Connection {
     query: Vec<u8>,
     /// When it was accepted, and from whom.
     pub(crate) sighting: Sighting,
-    /// The end of what was read, in case a nonce was cut in two.
-    tail: Vec<u8>,
-    searched: usize,
+    search: Search,
 }
 
 impl Connection {
     /// A connection that has just been accepted.
     pub(crate) fn new(stream: Box<dyn Stream>, service: Service, sighting: Sighting) -> Self {
-        Self { stream, service, query: Vec::new(), sighting, tail: Vec::new(), searched: 0 }
+        Self { stream, service, query: Vec::new(), sighting, search: Search::default() }
     }
 
     /// Reads what is there and answers it. False: the connection has ended.
@@ -86,49 +83,15 @@ impl Connection {
     }
 
     fn search(&mut self, bytes: &[u8], echo: bool, nonces: &mut Vec<Nonce>) {
-        if self.searched > SEARCHED {
-            return;
-        }
-        self.searched += bytes.len();
-        let mut text = std::mem::take(&mut self.tail);
-        text.extend_from_slice(bytes);
-        for nonce in Nonce::scan(&text) {
+        let (found, text) = self.search.take(bytes);
+        for nonce in &found {
             if echo {
-                let answer = match self.service {
-                    Service::Http if is_request(&text) => response(&nonce),
-                    _ => format!("{nonce}\n"),
-                };
                 // The client may be gone; what it sent has been seen all the same.
-                let _ = self.stream.write_all(answer.as_bytes());
+                let _ = self.stream.write_all(self.service.answer(nonce, &text).as_bytes());
             }
-            nonces.push(nonce);
         }
-        // One byte short of a nonce: a whole one is never reported twice.
-        let keep = text.len().saturating_sub(nonce::LEN - 1);
-        let whole_until = last_nonce_end(&text).max(keep);
-        self.tail = text.split_off(whole_until.min(text.len()));
+        nonces.extend(found);
     }
-}
-
-/// Whether there is the line of an HTTP request in `text` (RFC 9112 §3).
-fn is_request(text: &[u8]) -> bool {
-    text.windows(b" HTTP/1.".len()).any(|window| window == b" HTTP/1.")
-}
-
-/// What every service says to whom it lets in.
-fn response(nonce: &Nonce) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{nonce}\n",
-        nonce::LEN + 1
-    )
-}
-
-/// Where the last whole nonce in `text` ends.
-fn last_nonce_end(text: &[u8]) -> usize {
-    (nonce::LEN..=text.len())
-        .rev()
-        .find(|end| Nonce::scan(&text[end - nonce::LEN..*end]).next().is_some())
-        .unwrap_or(0)
 }
 
 impl AsFd for Connection {

@@ -67,8 +67,9 @@ impl Bundle {
         if self.plan.way_out.is_none() {
             let facts = engine.facts(spec).await?;
             self.plan.lead_out(spec, &facts)?;
-            let made = Box::pin(claim_way_out(engine, spec, &mut self.plan, facts)).await?;
-            undo_network(engine, &made.unwrap_or_default(), teardown);
+            if let Some(out) = Box::pin(claim_way_out(engine, spec, &mut self.plan, facts)).await? {
+                undo_network(engine, &out, teardown);
+            }
         }
         let serves = spec.bundle.serves.as_ref();
         let body = way_out::published(self.plan.bundle.clone(), serves, ports);
@@ -115,6 +116,24 @@ pub(super) fn undo_network(engine: &Engine, network: &str, teardown: &mut Teardo
 mod tests {
     use super::*;
     use crate::backend::docker::plan::Facts;
+
+    #[test]
+    fn a_bundle_that_is_led_out_is_as_one_that_was_planned_so() {
+        let facts =
+            Facts { major: 20, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() };
+        let planned = |serves| {
+            let mut spec = Spec::new("b");
+            spec.bundle.serves = serves;
+            (Plan::new(&spec, &facts, "toolbox", "owner", 0).unwrap(), spec)
+        };
+        let (mut led_out, spec) = planned(None);
+        led_out.lead_out(&spec, &facts).unwrap();
+        let gateway =
+            crate::bundle::gateway::config(&crate::bundle::pipelock::Allowlist::default());
+        let (serving, _) = planned(Some(super::super::spec::Serves::Gateway(gateway)));
+        assert_eq!(led_out.way_out, serving.way_out);
+        assert_eq!(led_out.bundle.host_config, serving.bundle.host_config);
+    }
 
     #[test]
     fn the_host_has_an_address_on_the_network_whatever_the_engine() {

@@ -46,10 +46,8 @@ impl ExternalArena {
         let bytes = toolbox::bytes().map_err(failed("there is no toolbox"))?;
         let folder = place(&bytes, temporary());
         let folder = folder.map_err(failed("the toolbox cannot be put on disk"))?;
-        let server = match serves_itself {
-            true => Server::This,
-            false => Server::Toolbox(folder.path().join(FILE)),
-        };
+        let server =
+            if serves_itself { Server::This } else { Server::Toolbox(folder.path().join(FILE)) };
         let sockets = in_sight(&std::env::temp_dir());
         let sockets = sockets.map_err(failed("there is no folder for a socket"))?;
         let posted = witness::post(&server, sockets.path(), allowed).await;

@@ -326,9 +326,9 @@ pub(super) fn bundle(spec: &Spec) -> crate::backend::docker::Spec {
 /// How the machine comes to its bundle by itself, if it does.
 async fn way(ground: &dyn Ground, spec: &Spec, bundle: &Bundle) -> Option<Way> {
     let (address, host) = (bundle.plan.bundle_address, bundle.plan.gateway);
-    // Without a network it dials nothing.
-    let is_direct =
-        spec.network == Network::Missing || ground.reaches((address, ANY_PORT).into(), host).await;
+    // Where it has nobody there to dial, or none of its own to dial by, it does not matter.
+    let is_offline = spec.network == Network::Missing && spec.ports().is_empty();
+    let is_direct = is_offline || ground.reaches((address, ANY_PORT).into(), host).await;
     is_direct.then_some(Way::Direct(address))
 }
 

@@ -13,7 +13,7 @@ use crate::backend::docker::daemons::Daemons;
 use crate::backend::docker::launch::Guard as BundleGuard;
 use crate::bottle::session::Session;
 use crate::bottle::{Bottle, BottleError, Command, Running};
-use crate::teardown::{Teardown, TeardownError};
+use crate::teardown::{Teardown, TeardownError, UndoError};
 
 /// How long the session may take to end by itself.
 const ENDING: Duration = Duration::from_secs(5);
@@ -60,6 +60,20 @@ impl MachineBottle {
     ) -> Self {
         let (exec, undo) = (Mutex::new(Some(exec)), Some(undo).into());
         Self { name, toolbox, session, exec, undo, daemons: None, note: None }
+    }
+
+    /// Pushes how to undo what was made beside it, before all else; see [`Teardown::push`].
+    pub(super) async fn undo_first<F, E>(
+        &self,
+        step: String,
+        undo: impl FnOnce() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<UndoError>,
+    {
+        if let Some(all) = self.undo.lock().await.as_mut() {
+            all.teardown.push(step, undo);
+        }
     }
 
     /// With what runs in its bundle, and what a person should know of it.

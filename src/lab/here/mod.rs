@@ -15,14 +15,14 @@ use std::net::IpAddr;
 pub(crate) use self::prober::probe;
 pub(crate) use self::witness::open;
 use super::Sites;
-use crate::host::interface_addresses;
+use crate::host::{interface_addresses, local_addresses};
 use crate::probe::definition::Site;
 
-/// The addresses that this machine's interfaces have, each once: without loopback, and without those that mean something on one
-/// link alone.
+/// The addresses that this machine's interfaces have, each once: without loopback, those that mean something on one link alone, and
+/// those that packets would leave this machine to.
 pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let mut all = Vec::new();
-    for ip in interface_addresses() {
+    for ip in local_addresses() {
         let is_on_one_link = match ip {
             IpAddr::V4(v4) => v4.is_link_local(),
             IpAddr::V6(v6) => v6.is_unicast_link_local(),

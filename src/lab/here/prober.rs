@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use claude_bottle_protocol::Nonce;
-use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse, How, Request, Target, Word};
+use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse, How, Word};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::super::Answers;
@@ -17,9 +18,14 @@ use super::super::Answers;
 /// The most that is read of an answer, in bytes.
 const ANSWER: usize = 64 * 1024;
 
-/// Makes all attempts of `batch` at the same time.
+/// How many attempts are made at the same time: each takes a descriptor of this process, and its witness another one.
+const AT_A_TIME: usize = 32;
+
+/// Makes all attempts of `batch`.
 pub(crate) async fn probe(batch: &Batch) -> Answers {
+    let room = Semaphore::new(AT_A_TIME);
     let made = batch.attempts.iter().map(|one| async {
+        let _own = room.acquire().await;
         let begun = Instant::now();
         let patience = Duration::from_millis(u64::from(one.patience_ms));
         let made = timeout(patience, attempt(one, &batch.fuse)).await;
@@ -34,7 +40,7 @@ async fn attempt(attempt: &Attempt, fuse: &Fuse) -> Word {
     let nonce = &attempt.nonce;
     let (target, said) = match &attempt.action {
         Action::Tcp(target) | Action::Udp(target) => (target, format!("{nonce}\n")),
-        Action::Http(request) => (&request.target, message(request, nonce)),
+        Action::Http(request) => (&request.target, request.message(nonce)),
         _ => {
             let detail = Some("no control is sent like this from here".to_owned());
             return Word { detail, ..Word::new(How::Failed) };
@@ -90,18 +96,6 @@ async fn by_udp(address: SocketAddr, nonce: &Nonce) -> std::io::Result<Word> {
     }
 }
 
-/// A request with the nonce in a header that servers take no notice of.
-fn message(request: &Request, nonce: &Nonce) -> String {
-    let Request { target: Target { host, port }, line, headers } = request;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let mut message = format!("{line} HTTP/1.1\r\nHost: {host}:{port}\r\n");
-    for header in headers {
-        message.push_str(header);
-        message.push_str("\r\n");
-    }
-    message + &format!("User-Agent: claude-bottle/{nonce}\r\nConnection: close\r\n\r\n")
-}
-
 /// What kept it from being sent.
 fn failed(error: &std::io::Error) -> Word {
     use std::io::ErrorKind;
@@ -118,6 +112,8 @@ fn failed(error: &std::io::Error) -> Word {
 
 #[cfg(test)]
 mod tests {
+    use claude_bottle_protocol::prober::Target;
+
     use super::*;
     use crate::probe::attempt::fresh_nonce;
 

@@ -5,24 +5,34 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream as StdStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use claude_bottle_protocol::Nonce;
+use claude_bottle_protocol::nonce::Search;
 use claude_bottle_protocol::witness::{
     Event, Listener, Lost, Opened, Order, Service, Sighting, Transport, Wanted,
 };
-use claude_bottle_protocol::{Nonce, nonce};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::sockopt::RcvBuf;
 use nix::sys::socket::{getsockopt, setsockopt};
 use tokio::net::UnixStream;
 
 use super::super::Witness;
 
-/// The most connections that are open at once: the least that a process may open on any Unix is twice that.
-const MOST_CONNECTIONS: usize = 128;
+/// The most connections that are open at once; one more is closed unread and counted as lost.
+const MOST_CONNECTIONS: usize = 256;
+/// How many files this process is to be able to open for that: a Mac begins with 256. Where it may not, what it could not accept
+/// counts as lost.
+const FILES: u64 = 2048;
+/// How long nothing is accepted where no file can be opened.
+const RESPITE: Duration = Duration::from_millis(1);
+/// How many ports are tried until one is free for all of a group.
+const PORTS_TRIED: usize = 64;
 /// How many connections wait to be accepted (the standard library's), of which so many at once may have been more.
 const BACKLOG: usize = 128;
 /// What a datagram listener may have pending, in bytes, if the system lets it.
@@ -31,8 +41,6 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 const OVERHEAD: usize = 2304;
 /// The longest datagram that is looked at, and the most that is read of a connection at once.
 const READ: usize = 64 * 1024;
-/// How many bytes of a connection are searched for nonces; the rest is read and forgotten.
-const SEARCHED: usize = 256 * 1024;
 /// How often one nonce is reported and answered per datagram listener.
 const REPEATS: u32 = 8;
 /// How many turns a drain takes at most. What still comes then does not end, and counts as lost.
@@ -43,6 +51,7 @@ const NOT_OURS: &str = "only the toolbox's witness serves that, and it takes Lin
 
 /// Opens `wanted` in this machine's own network, and serves it; but for Unix sockets and resolvers.
 pub(crate) fn open(wanted: &Wanted) -> io::Result<(Witness, Opened)> {
+    make_room();
     let (mut opened, mut listeners) = (Opened::default(), Vec::new());
     opened.failed.extend(wanted.sockets.iter().map(|one| (one.id, NOT_OURS.to_owned())));
     for group in &wanted.groups {
@@ -77,8 +86,30 @@ fn told(wanted: &Listener, error: &io::Error) -> String {
     format!("listen on {} {}: {error}", wanted.transport, wanted.address)
 }
 
-/// All of a group at the port of its first one, or none of them.
+/// Lets this process open as many files as it may, if it needs them.
+fn make_room() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < FILES {
+        // Where it is refused, what is there must do.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(FILES), hard);
+    }
+}
+
+/// All of a group at the port of its first one, or none of them. Where that may be any, another one is tried if it is taken at an
+/// address of the others.
 fn on_one_port(group: &[Listener]) -> io::Result<Vec<Listening>> {
+    let is_any = group.first().is_some_and(|first| first.address.port() == 0);
+    let mut tries = if is_any { PORTS_TRIED } else { 1 };
+    loop {
+        tries -= 1;
+        match at_its_first_port(group) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            opened => return opened,
+        }
+    }
+}
+
+fn at_its_first_port(group: &[Listener]) -> io::Result<Vec<Listening>> {
     let mut port = 0;
     let mut here = Vec::new();
     for Listener { id, transport, address, service } in group {
@@ -114,6 +145,11 @@ impl Socket {
     fn open(transport: Transport, address: SocketAddr) -> io::Result<Self> {
         match transport {
             Transport::Tcp => {
+                if cfg!(not(target_os = "linux")) && address.port() != 0 {
+                    // The standard library lets addresses be used anew, and elsewhere that lets one take a port over from whoever
+                    // listens on it at every address.
+                    drop(TcpListener::bind((anywhere(address), address.port()))?);
+                }
                 let listener = TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
                 Ok(Self::Tcp(listener))
@@ -138,6 +174,13 @@ impl Socket {
     }
 }
 
+fn anywhere(address: SocketAddr) -> IpAddr {
+    match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -152,9 +195,7 @@ struct Connection {
     stream: TcpStream,
     service: Service,
     sighting: Sighting,
-    /// The end of what was read, in case a nonce was cut in two.
-    tail: Vec<u8>,
-    searched: usize,
+    search: Search,
 }
 
 struct Serving {
@@ -249,8 +290,17 @@ impl Serving {
         let listening = &mut listeners[index];
         let Socket::Tcp(listener) = &listening.socket else { return Ok(()) };
         let mut accepted = 0;
-        // An error other than "none left" is a connection that is gone again; the next turn goes on.
-        while let Ok((stream, peer)) = listener.accept() {
+        loop {
+            let (stream, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if is_full(&error) => {
+                    listening.lost += 1;
+                    std::thread::sleep(RESPITE);
+                    break;
+                }
+                // None is left, or one is gone again; the next turn goes on.
+                Err(_) => break,
+            };
             accepted += 1;
             let sighting = Sighting { listener: listening.id, peer: Some(peer), at_us };
             let connection = *next;
@@ -261,7 +311,7 @@ impl Serving {
                 continue;
             }
             let service = listening.service;
-            let one = Connection { stream, service, sighting, tail: Vec::new(), searched: 0 };
+            let one = Connection { stream, service, sighting, search: Search::default() };
             connections.insert(connection, one);
         }
         if accepted >= BACKLOG / 2 {
@@ -323,29 +373,19 @@ impl Serving {
 impl Connection {
     /// Searches what was read, and answers each nonce in it.
     fn take(&mut self, bytes: &[u8]) -> Vec<Nonce> {
-        if self.searched > SEARCHED {
-            return Vec::new();
-        }
-        self.searched += bytes.len();
-        let mut text = std::mem::take(&mut self.tail);
-        text.extend_from_slice(bytes);
-        let nonces: Vec<_> = Nonce::scan(&text).collect();
+        let (nonces, text) = self.search.take(bytes);
         for nonce in &nonces {
-            let answer = match self.service {
-                Service::Http => format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{nonce}\n",
-                    nonce::LEN + 1
-                ),
-                _ => format!("{nonce}\n"),
-            };
             // The client may be gone; what it sent has been seen all the same.
-            let _ = self.stream.write_all(answer.as_bytes());
+            let _ = self.stream.write_all(self.service.answer(nonce, &text).as_bytes());
         }
-        // One byte short of a nonce: a whole one is never told twice.
-        let keep = text.len().saturating_sub(nonce::LEN - 1);
-        self.tail = text.split_off(keep);
         nonces
     }
+}
+
+/// Whether no file can be opened.
+fn is_full(error: &io::Error) -> bool {
+    let full = [Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32));
+    full.contains(&error.raw_os_error())
 }
 
 fn report(mut out: &StdStream, event: &Event) -> io::Result<()> {
@@ -360,8 +400,6 @@ fn micros(since: Instant) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use claude_bottle_protocol::prober::{Action, Attempt, Batch, Fuse, How, Request, Target};
 
     use super::super::probe;
@@ -462,6 +500,18 @@ mod tests {
             .map(|_| TcpStream::connect(address(&opened, 2)).unwrap())
             .collect();
         assert!(witness.drain().await.lossy(&[2]), "{} are too many", open.len());
+    }
+
+    /// One in a hundred ports is somebody's over TCP, and of two hundred groups some are given one of these first.
+    #[tokio::test]
+    async fn a_group_gets_a_port_that_is_free_for_all_of_it() {
+        let at = |id, transport| listener(id, transport, "127.0.0.1:0", Service::Echo);
+        let groups =
+            (0..200).map(|n| vec![at(2 * n, Transport::Udp), at(2 * n + 1, Transport::Tcp)]);
+        let taken: Vec<_> =
+            (0..300).filter_map(|_| TcpListener::bind("127.0.0.1:0").ok()).collect();
+        let (_witness, opened) = open(&wanted(groups.collect())).unwrap();
+        assert_eq!(opened.failed, [], "beside {} others", taken.len());
     }
 
     #[tokio::test]

@@ -174,6 +174,8 @@ impl Plan {
         let labels = self.network.labels.clone().unwrap_or_default();
         let taken = [facts.taken.as_slice(), &[self.subnet]].concat();
         self.way_out = Some(Box::new(WayOut::plan(spec, &labels, &taken, 0)?));
+        let host = self.bundle.host_config.get_or_insert_default();
+        (host.dns, host.dns_search, host.sysctls) = (None, None, Some(way_out::sysctls()));
         Ok(())
     }
 

@@ -163,8 +163,6 @@ mod tests {
 
     /// What must come of every attempt where all that is wanted could be opened.
     fn of(probes: &[Probe], breach: Option<Breach>, loopback: bool) -> Table {
-        // Without a network nothing has to be published.
-        let loopback = loopback && breach != Some(Breach::NoBundleRoute);
         let egress = breach == Some(Breach::EgressOnAllInterfaces);
         let around = around(loopback, egress);
         let spec = spec("bottle".into(), breach, loopback, &around.own);

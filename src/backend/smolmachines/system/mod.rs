@@ -14,12 +14,13 @@ mod drawn;
 pub(super) mod holes;
 mod sites;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use claude_bottle_protocol::prober::{Batch, Fuse};
+use thiserror::Error;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use self::drawn::Stage;
@@ -33,7 +34,7 @@ use super::plan::Spec;
 use super::under_test::{SIZE, name, slowness, unenforced};
 use super::{NAME, failed};
 use crate::backend::docker::post::{Post, PostError};
-use crate::backend::docker::{self, Engine};
+use crate::backend::docker::{self, DockerError, Engine};
 use crate::backend::namespace::world::ports;
 use crate::backend::{Arena, LaunchError, MadeOf};
 use crate::bottle::Bottle;
@@ -43,6 +44,7 @@ use crate::host::Host;
 use crate::lab::{
     Answers, Fixture, Inbound, LabError, Observation, Sites, View, Wiring, Witness, here,
 };
+use crate::probe::attempt;
 use crate::probe::definition::Probe;
 use crate::teardown::TeardownError;
 
@@ -60,11 +62,8 @@ pub(super) struct SystemArena {
 static ALONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 struct SystemLab {
-    engine: Engine,
     /// In the bundle's net namespace.
     post: Post,
-    /// Its container, where it is one.
-    container: String,
     witness: Witness,
     sites: Sites,
     wiring: Wiring,
@@ -101,19 +100,18 @@ impl SystemArena {
         let launched = launched.map_err(failed("the bottle does not start"))?;
         let release = ground.tools().smolvm.version();
         let bundle = &launched.bundle.plan;
-        let (container, way) = (bundle.container("witness"), launched.plan.way);
+        let way = launched.plan.way;
         let around = Around::new(
             (bundle.bundle_address, way),
             &launched.bundle.published,
             spec.holes.egress_on_all_interfaces,
             own_addresses(Some(bundle.gateway)),
         );
-        let standing = Box::pin(stand(&engine, &launched, &around, container.clone())).await;
+        let standing = Box::pin(stand(&engine, &launched, &around)).await;
         let (post, witness, sites, mut parts) = match standing {
             Ok(standing) => standing,
             Err(error) => {
                 // The first failure is the one to tell.
-                let _ = engine.remove_container(&container).await;
                 let _ = launched.bottle.teardown().await;
                 return Err(failed("the lab does not stand")(error));
             }
@@ -121,7 +119,7 @@ impl SystemArena {
         parts.extend(made_of(&launched.plan, release));
         let stage = Stage { spec: &spec, way, release, bundle, around: &around, sites: &sites };
         let (topology, wiring) = (drawn::topology(stage), drawn::wiring(stage));
-        let lab = SystemLab { engine, post, container, witness, sites, wiring, slowness };
+        let lab = SystemLab { post, witness, sites, wiring, slowness };
         Ok(Self { bottle: launched.bottle, lab, topology, made_of: parts, _alone: alone })
     }
 }
@@ -136,21 +134,67 @@ fn own_addresses(bridge: Option<Ipv4Addr>) -> Vec<IpAddr> {
     here::own_addresses().into_iter().filter(|ip| !is_anothers(ip)).collect()
 }
 
+/// Why the lab does not stand.
+#[derive(Debug, Error)]
+enum StandError {
+    /// In the bundle.
+    #[error(transparent)]
+    Post(#[from] PostError),
+    /// The engine does not do its part.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// On this machine.
+    #[error("this process cannot be the witness on this machine")]
+    Listen(#[source] std::io::Error),
+    /// As with engines elsewhere.
+    #[error(
+        "the engine says that it has published a port of the bundle at {0}, and what is sent there does not get to it: is the engine on \
+         another machine? (take one on this machine)"
+    )]
+    Published(String),
+}
+
 /// Puts the witnesses where they stand: one in the bundle, and one in this very process.
 async fn stand(
     engine: &Engine,
     launched: &Launched,
     around: &Around,
-    container: String,
-) -> Result<(Post, Witness, Sites, MadeOf), PostError> {
+) -> Result<(Post, Witness, Sites, MadeOf), StandError> {
     let bundle = &launched.bundle;
+    let container = bundle.plan.container("witness");
+    let (owned, name) = (engine.clone(), container.clone());
+    // Known before it is asked for, and gone before the bundle whose network it is in.
+    let undo = move || async move { owned.remove_container(&name).await };
+    launched.bottle.undo_first(format!("the container {container}"), undo).await;
     let post = Post::in_container(engine, &bundle.plan, &bundle.container, container).await?;
     let (in_bundle, opened) = post.witness(&around.wanted_in_bundle()).await?;
-    let here = here::open(&around.wanted_here());
-    let (here, opened_here) = here.map_err(|error| PostError::Start(error.into()))?;
+    let here = here::open(&around.wanted_on_machine());
+    let (here, opened_here) = here.map_err(StandError::Listen)?;
     let sites = around.sites(&opened, &opened_here);
+    let witness = Witness::together([&in_bundle, &here]);
+    is_published(around, &sites, &witness).await?;
     let made_of = docker::made_of(engine, &bundle.plan).await?;
-    Ok((post, Witness::together([&in_bundle, &here]), sites, made_of))
+    Ok((post, witness, sites, made_of))
+}
+
+/// Whether who is behind the ports on loopback at which an engine says that it has published the bundle's is the bundle, and not
+/// somebody of this machine's: before a machine dials them.
+async fn is_published(around: &Around, sites: &Sites, witness: &Witness) -> Result<(), StandError> {
+    let published = sites.all().filter(|(.., one)| around.is_published(one));
+    let published: BTreeMap<_, _> = published.map(|(.., one)| (one.key, one)).collect();
+    let (batches, nonces) = attempt::controls(published.values().copied());
+    let fuse = Around::fuse_here(sites, &BTreeSet::new());
+    for batch in batches.into_values() {
+        here::probe(&Batch { fuse: fuse.clone(), ..batch }).await;
+    }
+    let log = witness.drain().await;
+    for (key, nonce) in nonces {
+        let one = published[&key];
+        if log.reached(&nonce, one.id).is_none() {
+            return Err(StandError::Published(one.address.to_string()));
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -177,14 +221,8 @@ impl Arena for SystemArena {
     }
 
     async fn teardown(self: Box<Self>) -> Result<(), TeardownError> {
-        let Self { bottle, lab, .. } = *self;
-        let SystemLab { engine, post, container, .. } = lab;
-        post.end().await;
-        let removed = engine.remove_container(&container).await;
-        bottle.teardown().await?;
-        removed.map_err(|error| {
-            TeardownError(vec![(format!("the container {container}"), error.into())])
-        })
+        self.lab.post.end().await;
+        self.bottle.teardown().await
     }
 }
 
@@ -199,7 +237,7 @@ impl Fixture for SystemLab {
     }
 
     fn fuse(&self) -> Fuse {
-        Around::fuse(&self.sites)
+        Around::fuse(&self.sites, &self.gone())
     }
 
     async fn control(&self, place: &str, batch: &Batch) -> Result<Answers, LabError> {
@@ -216,14 +254,9 @@ impl Fixture for SystemLab {
     }
 
     async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
-        match view {
-            View::Bundle => {
-                let seen = self.post.look().await;
-                seen.map(Some).map_err(|error| LabError::Observe(std::io::Error::other(error)))
-            }
-            // Another kernel's, and this machine's own, which changes all the time.
-            View::Bottle | View::Host => Ok(None),
-        }
+        // Nothing that is tried here is looked at.
+        let _ = view;
+        Ok(None)
     }
 
     fn inbound(&self) -> Option<Inbound> {

@@ -1,7 +1,9 @@
 //! Where witnesses stand around a machine on this machine's own network, as data.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 
 use claude_bottle_protocol::prober::Fuse;
 use claude_bottle_protocol::witness::{Listener, Opened, Service, Transport, Wanted};
@@ -21,6 +23,9 @@ pub(super) const HOST: &str = "host";
 /// Why everything else is not dialled.
 const NOTHING_ELSE: &str = "on this machine's own network nothing is dialled but what a witness of the run is bound to (a private \
                             engine, which takes Linux, root and dockerd, has the other sites)";
+/// Why a port of a bundle that is not reached by its own address is not dialled.
+const UNPUBLISHED: &str =
+    "the bundle is reached by its published ports alone, and this is none of them";
 /// What is tried: what dials one address that a witness of the run is bound to.
 const TRIED: &[Method] = &[
     Method::Tcp,
@@ -34,6 +39,11 @@ const TRIED: &[Method] = &[
 /// Why nothing else is.
 const UNTRIED: &str =
     "on this machine's own network nothing is tried but to dial the run's own listeners";
+
+/// The ports from which a random one is taken: those that neither Linux nor macOS gives to clients, in a machine or on this host.
+const RANDOM_PORTS: RangeInclusive<u16> = 20_000..=32_000;
+/// How many of them are tried.
+const PORTS_TRIED: usize = 64;
 
 /// What there is of this machine and of the bundle.
 #[derive(Debug, Clone)]
@@ -77,7 +87,7 @@ impl Around {
             Way::Direct(_) => BTreeMap::new(),
             Way::Loopback(_) => published.clone(),
         };
-        let random = [(); 2].map(|()| rand::rng().random_range(real::RANDOM_PORTS));
+        let random = [free_port(&real::ADDRESSES), free_port(&own)];
         Self { bundle, published, egress_everywhere, own, random }
     }
 
@@ -87,8 +97,8 @@ impl Around {
     }
 
     /// What the witness on this machine opens.
-    pub(super) fn wanted_here(&self) -> Wanted {
-        wanted(self.here())
+    pub(super) fn wanted_on_machine(&self) -> Wanted {
+        wanted(self.on_machine())
     }
 
     /// The sites, now that the witnesses have opened what they could.
@@ -97,8 +107,11 @@ impl Around {
         sites.nothing_else = Some(NOTHING_ELSE.to_owned());
         let untried = Method::ALL.iter().filter(|method| !TRIED.contains(method));
         sites.untried = untried.map(|method| (*method, UNTRIED)).collect();
+        if !self.published.is_empty() && !self.published.contains_key(&ports::EGRESS) {
+            sites.lacks(Site::Bundle, "egress", Transport::Tcp, UNPUBLISHED.to_owned());
+        }
         let all = self.in_bundle().into_iter().map(|one| (one, in_bundle));
-        for (stood, opened) in all.chain(self.here().into_iter().map(|one| (one, here))) {
+        for (stood, opened) in all.chain(self.on_machine().into_iter().map(|one| (one, here))) {
             let Listener { id, transport, service, .. } = stood.listener;
             let failed = opened.failed.iter().find(|(failed, _)| *failed == id);
             for Stand { site, port, dialled_as, at, control } in stood.stands {
@@ -123,17 +136,18 @@ impl Around {
         sites
     }
 
-    /// What a prober in the machine may dial: the run's own listeners, as whoever is in there would.
-    pub(super) fn fuse(sites: &Sites) -> Fuse {
+    /// What a prober in the machine may dial: the run's own listeners, as whoever is in there would. Not what is `gone`, which this
+    /// machine has lost meanwhile and may be somebody else's by now.
+    pub(super) fn fuse(sites: &Sites, gone: &BTreeSet<IpAddr>) -> Fuse {
         let dialled = sites.all().flat_map(|(.., one)| {
             let port = one.address.inet().map_or(0, |bound| bound.port());
             one.dialled_as.iter().map(move |ip| SocketAddr::new(*ip, port))
         });
+        let dialled = dialled.filter(|address| !gone.contains(&address.ip()));
         Fuse::Addresses(dialled.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    /// What a control from this machine may dial: the same where they are, but for what this machine has lost meanwhile, which may
-    /// be somebody else's by now.
+    /// What a control from this machine may dial: the same where they are.
     pub(super) fn fuse_here(sites: &Sites, gone: &BTreeSet<IpAddr>) -> Fuse {
         let own = sites.all().filter(|(.., one)| one.control == HOST);
         let at = own.filter_map(|(.., one)| one.control_dials.inet());
@@ -160,12 +174,12 @@ impl Around {
                 at: at.into(),
                 control,
             };
-            let published = self.published.get(&port);
-            let published = published.map(|port| stand(GATEWAY, (one, *port), HOST));
-            // Whoever needs its published port to come to it has no other way.
-            let own = (published.is_none() || name != "gateway")
-                .then(|| stand(self.bundle, (found, port), BUNDLE));
-            own.into_iter().chain(published).collect::<Vec<_>>()
+            // Where they are published, there is no other way to it, and its own address may be somebody else's here.
+            match (&self.published, self.published.get(&port)) {
+                (ports, None) if !ports.is_empty() => Vec::new(),
+                (_, Some(port)) => vec![stand(GATEWAY, (one, *port), HOST)],
+                (_, None) => vec![stand(self.bundle, (found, port), BUNDLE)],
+            }
         };
         let listener = |id, at: Ipv4Addr, port| Listener {
             id,
@@ -187,7 +201,7 @@ impl Around {
     }
 
     /// This machine's loopback, and its other addresses.
-    fn here(&self) -> Vec<Stood> {
+    fn on_machine(&self) -> Vec<Stood> {
         let mut all: Vec<Stood> = Vec::new();
         let mut add = |site, name: &str, transport, (at, service): (SocketAddr, Service)| {
             let id = 200 + u32::try_from(all.len()).expect("few listeners");
@@ -221,6 +235,17 @@ impl Around {
         }
         all
     }
+}
+
+/// A port that no client is given, and nobody has at any of these addresses; one that somebody has, where there is no other.
+fn free_port(addresses: &[IpAddr]) -> u16 {
+    let taken = |at: SocketAddr| {
+        let errors = [TcpListener::bind(at).err(), UdpSocket::bind(at).err()];
+        errors.into_iter().flatten().any(|error| error.kind() == ErrorKind::AddrInUse)
+    };
+    let mut ports = (0..PORTS_TRIED).map(|_| rand::rng().random_range(RANDOM_PORTS));
+    let is_free = |port: &u16| !addresses.iter().any(|ip| taken((*ip, *port).into()));
+    ports.find(is_free).unwrap_or(*RANDOM_PORTS.start())
 }
 
 /// Each by itself: one that cannot be opened keeps no other from it.
@@ -262,12 +287,14 @@ pub(super) mod tests {
         for (loopback, egress) in [(false, false), (false, true), (true, false), (true, true)] {
             let around = around(loopback, egress);
             let sites = standing(&around);
-            let Fuse::Addresses(dialled) = Around::fuse(&sites) else { panic!("a list") };
+            let Fuse::Addresses(dialled) = Around::fuse(&sites, &BTreeSet::new()) else {
+                panic!("a list")
+            };
             assert!(!dialled.is_empty());
             for address in &dialled {
                 let ip = address.ip();
-                let ours = ip.is_loopback() || around.own.contains(&ip);
-                assert!(ours || ip == GATEWAY || ip == ADDRESS, "{address}");
+                let ours = ip.is_loopback() || around.own.contains(&ip) || ip == GATEWAY;
+                assert!(ours || (ip == ADDRESS && !loopback), "{address}");
                 assert_ne!(address.port(), 0);
             }
             let Fuse::Addresses(here) = Around::fuse_here(&sites, &BTreeSet::new()) else {
@@ -286,7 +313,7 @@ pub(super) mod tests {
     fn what_listens_here_listens_at_no_wildcard_and_each_has_a_number() {
         let around = around(true, true);
         let mut ids = BTreeSet::new();
-        for one in around.here() {
+        for one in around.on_machine() {
             let ip = one.listener.address.ip();
             assert!(ip.is_loopback() || around.own.contains(&ip), "{ip}");
             assert!(ids.insert(one.listener.id));
@@ -300,15 +327,17 @@ pub(super) mod tests {
     fn a_bundle_is_dialled_by_its_own_address_or_where_it_is_published() {
         assert_eq!(dialled(&standing(&around(false, true)), "gateway"), ["10.210.0.2:8887"]);
         assert_eq!(dialled(&standing(&around(true, false)), "gateway"), ["100.96.0.1:49153"]);
-        assert_eq!(dialled(&standing(&around(true, false)), "egress"), ["10.210.0.2:9099"]);
-        let both = ["10.210.0.2:9099", "100.96.0.1:49154"];
-        assert_eq!(dialled(&standing(&around(true, true)), "egress"), both);
+        assert_eq!(dialled(&standing(&around(true, true)), "egress"), ["100.96.0.1:49154"]);
+        let egress = To { site: Site::Bundle, port: "egress".into(), spelled: None };
+        let unpublished = standing(&around(true, false)).targets(&egress, Transport::Tcp);
+        assert_eq!(unpublished.unwrap_err().why, UNPUBLISHED);
     }
 
     #[test]
     fn what_could_not_be_opened_says_why() {
         let around = around(false, false);
-        let failed = around.here().iter().map(|one| (one.listener.id, "taken".into())).collect();
+        let failed =
+            around.on_machine().iter().map(|one| (one.listener.id, "taken".into())).collect();
         let here = Opened { failed, ..Opened::default() };
         let sites = around.sites(&Opened::default(), &here);
         let to = To { site: Site::HostGateway, port: "random".into(), spelled: None };
