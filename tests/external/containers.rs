@@ -198,7 +198,7 @@ fn a_strange_image_cannot_be_judged() {
     assert!(text.contains("exec format error"), "{text}");
 }
 
-/// With images and containers in a folder of the test's.
+/// With images, containers and locks in a folder of the test's: locks in shared memory would outlast it.
 fn podman_is_judged() {
     if !nix::unistd::geteuid().is_root() {
         skip("podman leaves a process behind where an ordinary user runs it");
@@ -208,8 +208,10 @@ fn podman_is_judged() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();
+    let settings = folder.path().join("containers.conf");
+    std::fs::write(&settings, "[engine]\nlock_type = \"file\"\n").unwrap();
     let engine = format!(
-        "podman --root {path}/root --runroot {path}/run --storage-driver vfs --cgroup-manager cgroupfs"
+        "env CONTAINERS_CONF={path}/containers.conf podman --root {path}/root --runroot {path}/run --storage-driver vfs --cgroup-manager cgroupfs"
     );
     // What podman asks for by itself is more than a root without all capabilities may have.
     let image = Image::import(engine, "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024");

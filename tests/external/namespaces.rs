@@ -82,11 +82,39 @@ fn an_address_that_goes_away_meanwhile_is_not_judged() {
     assert!(text.contains(lost) && !text.contains("Could not be judged"), "{text}");
 }
 
+/// The folder that firejail has of its own; gone with this, if it was not there before.
+struct FirejailFolder {
+    is_new: bool,
+}
+
+impl FirejailFolder {
+    const PATH: &str = "/run/firejail";
+
+    fn make() -> Self {
+        Self { is_new: std::fs::create_dir(Self::PATH).is_ok() }
+    }
+}
+
+impl Drop for FirejailFolder {
+    fn drop(&mut self) {
+        if self.is_new {
+            std::fs::remove_dir(Self::PATH).unwrap();
+        }
+    }
+}
+
 /// firejail hides `/tmp`. Which sockets of others stay in sight in `/run` is the machine's business: they are told of, not tried.
+///
+/// It makes mounts that outlast it: here they are in a mount namespace that does not.
 fn firejail_is_judged() {
-    const JAIL: &str = "firejail --quiet --noprofile --private-tmp";
+    const JAIL: &str = "unshare --mount --propagation private sh -c 'mount -t tmpfs -o mode=0755 none /run/firejail && \
+                        exec firejail --quiet --noprofile --private-tmp \"$@\"' -";
+    if !nix::unistd::geteuid().is_root() {
+        skip("firejail leaves mounts behind where an ordinary user runs it");
+    }
+    let _folder = FirejailFolder::make();
     if !works(&format!("{JAIL} --net=none true")) {
-        skip("firejail is not installed, or this user may not use it");
+        skip("firejail is not installed, or does not work here");
     }
     let output = probe(&format!("{JAIL} --net=none sh -c"), &[]);
     let text = String::from_utf8_lossy(&output.stdout);
