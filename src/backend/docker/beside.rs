@@ -116,11 +116,17 @@ pub(super) fn undo_network(engine: &Engine, network: &str, teardown: &mut Teardo
 mod tests {
     use super::*;
     use crate::backend::docker::plan::Facts;
+    use crate::backend::docker::spec::Serves;
+    use crate::bundle::gateway::config;
+    use crate::bundle::pipelock::Allowlist;
+
+    fn facts(major: u32) -> Facts {
+        Facts { major, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() }
+    }
 
     #[test]
     fn a_bundle_that_is_led_out_is_as_one_that_was_planned_so() {
-        let facts =
-            Facts { major: 20, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() };
+        let facts = facts(20);
         let planned = |serves| {
             let mut spec = Spec::new("b");
             spec.bundle.serves = serves;
@@ -128,17 +134,14 @@ mod tests {
         };
         let (mut led_out, spec) = planned(None);
         led_out.lead_out(&spec, &facts).unwrap();
-        let gateway =
-            crate::bundle::gateway::config(&crate::bundle::pipelock::Allowlist::default());
-        let (serving, _) = planned(Some(super::super::spec::Serves::Gateway(gateway)));
+        let (serving, _) = planned(Some(Serves::Gateway(config(&Allowlist::default()))));
         assert_eq!(led_out.way_out, serving.way_out);
         assert_eq!(led_out.bundle.host_config, serving.bundle.host_config);
     }
 
     #[test]
     fn the_host_has_an_address_on_the_network_whatever_the_engine() {
-        let facts =
-            Facts { major: 28, runtimes: Vec::new(), ipv6: true, entered: true, taken: Vec::new() };
+        let facts = facts(28);
         let isolated = |host_reaches| {
             let spec = Spec { host_reaches, ..Spec::new("b") };
             let plan = Plan::new(&spec, &facts, "toolbox", "owner", 0).unwrap();

@@ -104,9 +104,9 @@ impl Docker {
             (Ok(EngineKind::Private), _) => self.host.lacks_private_engine(),
             (Ok(EngineKind::System), Ok(Some(_))) => self.no_system(),
             (Ok(EngineKind::System), _) => {
-                let why = self.no_system()?;
-                let private = self.host.lacks_private_engine();
-                Some(private.map_or(why.clone(), |private| format!("{why}; {private}")))
+                let system = [self.no_system()?];
+                let all = system.into_iter().chain(self.host.lacks_private_engine());
+                Some(all.collect::<Vec<_>>().join("; "))
             }
         };
         gitea.or_else(engine)

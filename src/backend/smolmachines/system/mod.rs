@@ -102,8 +102,8 @@ impl SystemArena {
         let bundle = &launched.bundle.plan;
         let way = launched.plan.way;
         let around = Around::new(
-            (bundle.bundle_address, way),
-            &launched.bundle.published,
+            bundle.bundle_address,
+            launched.bundle.published.clone(),
             spec.holes.egress_on_all_interfaces,
             own_addresses(Some(bundle.gateway)),
         );
@@ -253,9 +253,8 @@ impl Fixture for SystemLab {
         })
     }
 
-    async fn observe(&self, view: View) -> Result<Option<Observation>, LabError> {
-        // Nothing that is tried here is looked at.
-        let _ = view;
+    /// Nothing that is tried here is looked at.
+    async fn observe(&self, _: View) -> Result<Option<Observation>, LabError> {
         Ok(None)
     }
 

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 
 use crate::backend::namespace::real;
 use crate::backend::namespace::world::ports;
-use crate::backend::smolmachines::plan::{GATEWAY, Way};
+use crate::backend::smolmachines::plan::GATEWAY;
 use crate::lab::{Listening, Sites};
 use crate::probe::definition::{Method, Site};
 
@@ -50,7 +50,7 @@ const PORTS_TRIED: usize = 64;
 pub(super) struct Around {
     /// The bundle's address.
     bundle: Ipv4Addr,
-    /// The bundle's ports that are published on this machine's loopback, with the ports there.
+    /// The bundle's ports that are published on this machine's loopback, with the ports there; none where its address is reached.
     published: BTreeMap<u16, u16>,
     /// Whether the egress daemon listens on every address of the bundle.
     egress_everywhere: bool,
@@ -60,14 +60,9 @@ pub(super) struct Around {
     pub(super) random: [u16; 2],
 }
 
-/// A listener, and what it stands for.
+/// A listener, what it stands for, where it is found, and from where.
 struct Stood {
     listener: Listener,
-    stands: Vec<Stand>,
-}
-
-/// What a listener stands for, where it is found, and from where.
-struct Stand {
     site: Site,
     port: String,
     dialled_as: Vec<IpAddr>,
@@ -76,17 +71,13 @@ struct Stand {
 }
 
 impl Around {
-    /// Around a bundle at this address that is come to by `way`.
+    /// Around a bundle at this address, or with these ports published if it is not reached there.
     pub(super) fn new(
-        (bundle, way): (Ipv4Addr, Way),
-        published: &BTreeMap<u16, u16>,
+        bundle: Ipv4Addr,
+        published: BTreeMap<u16, u16>,
         egress_everywhere: bool,
         own: Vec<IpAddr>,
     ) -> Self {
-        let published = match way {
-            Way::Direct(_) => BTreeMap::new(),
-            Way::Loopback(_) => published.clone(),
-        };
         let random = [free_port(&real::ADDRESSES), free_port(&own)];
         Self { bundle, published, egress_everywhere, own, random }
     }
@@ -112,26 +103,24 @@ impl Around {
         }
         let all = self.in_bundle().into_iter().map(|one| (one, in_bundle));
         for (stood, opened) in all.chain(self.on_machine().into_iter().map(|one| (one, here))) {
-            let Listener { id, transport, service, .. } = stood.listener;
-            let failed = opened.failed.iter().find(|(failed, _)| *failed == id);
-            for Stand { site, port, dialled_as, at, control } in stood.stands {
-                if let Some((_, why)) = failed {
-                    sites.lacks(site, &port, transport, why.clone());
-                    continue;
-                }
-                let listening = Listening {
-                    key: 0,
-                    id,
-                    name: format!("{site} {transport}/{port}"),
-                    transport,
-                    address: at.into(),
-                    service,
-                    dialled_as,
-                    control: control.to_owned(),
-                    control_dials: at.into(),
-                };
-                sites.add(site, &port, transport, listening);
+            let Stood { listener, site, port, dialled_as, at, control } = stood;
+            let Listener { id, transport, service, .. } = listener;
+            if let Some((_, why)) = opened.failed.iter().find(|(failed, _)| *failed == id) {
+                sites.lacks(site, &port, transport, why.clone());
+                continue;
             }
+            let listening = Listening {
+                key: 0,
+                id,
+                name: format!("{site} {transport}/{port}"),
+                transport,
+                address: at.into(),
+                service,
+                dialled_as,
+                control: control.to_owned(),
+                control_dials: at.into(),
+            };
+            sites.add(site, &port, transport, listening);
         }
         sites
     }
@@ -163,41 +152,32 @@ impl Around {
         one.address.inet().is_some_and(at)
     }
 
-    /// The gateway's place, and the egress daemon's, over TCP.
+    /// The gateway's place, and the egress daemon's, over TCP; those that are dialled.
     fn in_bundle(&self) -> Vec<Stood> {
         let (one, any) = (Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED);
-        let stands = |name: &str, port: u16, found: Ipv4Addr| {
-            let stand = |dialled_as: Ipv4Addr, at: (Ipv4Addr, u16), control| Stand {
+        let (egress, found) = if self.egress_everywhere { (any, self.bundle) } else { (one, one) };
+        let places = [
+            (100, "gateway", ports::GATEWAY, any, self.bundle),
+            (101, "egress", ports::EGRESS, egress, found),
+        ];
+        let stood = |(id, name, port, bound, found): (u32, &str, u16, Ipv4Addr, Ipv4Addr)| {
+            // Where ports are published, there is no other way to it, and its own address may be somebody else's here.
+            let (dialled_as, at, control) = match self.published.get(&port) {
+                Some(port) => (GATEWAY, (one, *port), HOST),
+                None if self.published.is_empty() => (self.bundle, (found, port), BUNDLE),
+                None => return None,
+            };
+            let (transport, service) = (Transport::Tcp, Service::Echo);
+            Some(Stood {
+                listener: Listener { id, transport, address: (bound, port).into(), service },
                 site: Site::Bundle,
                 port: name.to_owned(),
                 dialled_as: vec![dialled_as.into()],
                 at: at.into(),
                 control,
-            };
-            // Where they are published, there is no other way to it, and its own address may be somebody else's here.
-            match (&self.published, self.published.get(&port)) {
-                (ports, None) if !ports.is_empty() => Vec::new(),
-                (_, Some(port)) => vec![stand(GATEWAY, (one, *port), HOST)],
-                (_, None) => vec![stand(self.bundle, (found, port), BUNDLE)],
-            }
+            })
         };
-        let listener = |id, at: Ipv4Addr, port| Listener {
-            id,
-            transport: Transport::Tcp,
-            address: SocketAddr::new(at.into(), port),
-            service: Service::Echo,
-        };
-        let (egress, found) = if self.egress_everywhere { (any, self.bundle) } else { (one, one) };
-        vec![
-            Stood {
-                listener: listener(100, any, ports::GATEWAY),
-                stands: stands("gateway", ports::GATEWAY, self.bundle),
-            },
-            Stood {
-                listener: listener(101, egress, ports::EGRESS),
-                stands: stands("egress", ports::EGRESS, found),
-            },
-        ]
+        places.into_iter().filter_map(stood).collect()
     }
 
     /// This machine's loopback, and its other addresses.
@@ -209,8 +189,8 @@ impl Around {
             // The monitor opens that one for whoever dials its own address.
             let monitor = (at.ip() == Ipv4Addr::LOCALHOST).then_some(GATEWAY.into());
             let dialled_as = [at.ip()].into_iter().chain(monitor).collect();
-            let stand = Stand { site, port: name.to_owned(), dialled_as, at, control: HOST };
-            all.push(Stood { listener, stands: vec![stand] });
+            let port = name.to_owned();
+            all.push(Stood { listener, site, port, dialled_as, at, control: HOST });
         };
         let [on_loopback, elsewhere] = self.random;
         for transport in [Transport::Tcp, Transport::Udp] {
@@ -263,11 +243,14 @@ pub(super) mod tests {
 
     pub(in super::super) fn around(loopback: bool, egress_everywhere: bool) -> Around {
         let published = [(ports::GATEWAY, 49_153), (ports::EGRESS, 49_154)];
-        let taken = if egress_everywhere { 2 } else { 1 };
+        let taken = match (loopback, egress_everywhere) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        };
         let published = published.into_iter().take(taken).collect();
-        let way = if loopback { Way::Loopback(49_153) } else { Way::Direct(ADDRESS) };
         let own = ["192.168.7.7", "2001:db8::7", "10.210.0.1"].map(|ip| ip.parse().unwrap());
-        Around::new((ADDRESS, way), &published, egress_everywhere, own.into())
+        Around::new(ADDRESS, published, egress_everywhere, own.into())
     }
 
     /// All that stands, as if it had been opened.
