@@ -531,18 +531,23 @@ mod tests {
         drop((witness, holder));
     }
 
-    /// Nothing of it stays: neither the listeners nor the thread that holds them.
+    /// Nothing of it stays: neither the listeners nor the thread that holds them, whether or not all that it told was read.
     #[tokio::test]
     async fn it_ends_with_its_witness() {
-        let group = vec![listener(1, Transport::Tcp, "127.0.0.1:0", Service::Echo)];
-        let (witness, opened) = open(&wanted(vec![group])).unwrap();
-        let address = address(&opened, 1);
-        assert!(TcpStream::connect(address).is_ok());
-        drop(witness);
-        let until = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(address).is_ok() {
-            assert!(Instant::now() < until, "it still listens");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        for is_drained in [true, false] {
+            let group = vec![listener(1, Transport::Tcp, "127.0.0.1:0", Service::Echo)];
+            let (witness, opened) = open(&wanted(vec![group])).unwrap();
+            let address = address(&opened, 1);
+            assert!(TcpStream::connect(address).is_ok());
+            if is_drained {
+                witness.drain().await;
+            }
+            drop(witness);
+            let until = Instant::now() + Duration::from_secs(10);
+            while TcpStream::connect(address).is_ok() {
+                assert!(Instant::now() < until, "it still listens");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     }
 }
