@@ -544,7 +544,11 @@ mod tests {
             }
             drop(witness);
             let until = Instant::now() + Duration::from_secs(10);
-            while TcpStream::connect(address).is_ok() {
+            let is_closed = || {
+                let connected = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+                connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            };
+            while !is_closed() {
                 assert!(Instant::now() < until, "it still listens");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
